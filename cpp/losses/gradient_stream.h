@@ -1,0 +1,116 @@
+// The one streamed backward: chunks of rows go in with their coefficients, gradients come out.
+//
+// Jobs are kSlots fixed ranges of the vocabulary. A job walks its range in blocks of kBlockColumns columns; for each it has the logits (kept,
+// or computed again by the forward's own kernel, hence the same bits), turns them into gradients in place, finishes the block's rows of the weight
+// gradient, and adds to its own partial gradient of hidden; the partial ones are added in the order of the slots. Rounded gradients go in blocks
+// of kRoundedColumns, as their products are twice as fast and what they add to is read and written less often so.
+#pragma once
+#include <vector>
+
+#include "losses/plan.h"
+
+namespace slipstick::losses {
+
+constexpr int64_t kSlots = 8;
+inline int64_t slot_begin(int64_t slot, int64_t blocks) { return slot * blocks / kSlots; }
+// Columns of a block of rounded gradients: long enough sums for the gradient of hidden, which is read and written once for each.
+constexpr int64_t kRoundedBlocks = 8, kRoundedColumns = kRoundedBlocks * kBlockColumns;
+
+// Coefficients of a chunk of rows, one number a row; see Coefficients. Entries are sorted by column, then row.
+struct ChunkCoefficients {
+  struct Entry {
+    int64_t column, row;
+    double value;
+    double logit;  // NaN where it is not known
+  };
+  std::vector<double> lse, a, b, c, d;  // b, c, d empty for zeros
+  std::vector<Entry> entries;
+  void sort();
+};
+
+// Logits coded in 16 bits, see CodedTile, of as many blocks as there is room for; what is lost is less than rounding the gradient to bf16 loses.
+// Codes are lent the memory of the gradient of the weight, too: those of a block of rounded gradients lie in the rows that it will write.
+class CodedLogits {
+ public:
+  // weight_gradient: null, or [vocabulary, width] of bf16, not written before the codes of its block are read. bytes: for all buffers.
+  CodedLogits(const Head& head, int64_t rows, void* weight_gradient, int64_t bytes);
+  bool holds(int64_t block) const { return place(block).codes != nullptr; }
+  // `logits` are to be coded, or come back.
+  CodedTile tile(int64_t block, int64_t columns, float* logits, int64_t stride) const;
+
+ private:
+  struct Place {
+    uint16_t* codes = nullptr;
+    float* largest = nullptr;
+  };
+  Place place(int64_t block) const;
+  int64_t lent(int64_t columns) const;
+  int64_t blocks_, rows_, padded_rows_, vocabulary_, width_;
+  int64_t lent_each_ = 0, own_each_ = 0;  // blocks of a slot
+  bool any_;
+  uint16_t* weight_gradient_;
+  Buffer<uint16_t> codes_;
+  Buffer<float> largest_;
+};
+
+// What a chunk has beside its coefficients.
+template <class Real> struct ChunkLogits {
+  Real* kept = nullptr;  // the mapped logits [vocabulary][stride], destroyed
+  int64_t stride = 0;
+  const CodedLogits* coded = nullptr;
+  // Gradients by logits may be rounded to bf16, except those of the entries, which are taken apart: products of pairs then.
+  bool rounded = false;
+};
+
+template <class Real> class GradientStream {
+ public:
+  // more_chunks: whether add() is called more than once. Memory of the stream itself: see bytes_per_row() and accumulator_bytes().
+  GradientStream(const Head& head, const Gradients& out, const BackwardOptions& options, bool more_chunks);
+
+  // rows: `count` rows of hidden.
+  void add(const int64_t* rows, int64_t count, const ChunkCoefficients& coefficients, const ChunkLogits<Real>& logits);
+  void finish();
+
+  // Bytes of buffers for each row of a chunk, those of one thread among them, without kept logits.
+  static int64_t bytes_per_row(const Head& head, bool rounded);
+  // Bytes of the sum of the weight gradient where it cannot be taken in the output itself.
+  static int64_t accumulator_bytes(const Head& head);
+
+ private:
+  struct Chunk;
+  struct Scratch;
+  struct RoundedScratch;
+  void run_slot(const Chunk& chunk, int64_t slot) const;
+  void form_gradient(const Chunk& chunk, Real* block, int64_t stride, int64_t columns) const;
+  void run_block(const Chunk& chunk, const Scratch& scratch, int64_t slot, int64_t first, bool fresh) const;
+  void multiply(const Chunk& chunk, const Scratch& scratch, int64_t slot, int64_t first, int64_t columns, const Real* block, int64_t stride,
+                bool fresh) const;
+  void run_rounded_slot(const Chunk& chunk, int64_t slot) const;
+  void take_entries(Chunk& chunk) const;
+  void round_block(const Chunk& chunk, const RoundedScratch& scratch, int64_t first, int64_t columns) const;
+  void multiply_weight(const Chunk& chunk, const RoundedScratch& scratch, int64_t first, int64_t columns) const;
+  void multiply_hidden(const Chunk& chunk, const RoundedScratch& scratch, int64_t slot, int64_t first, int64_t columns, bool fresh) const;
+  void write_weight(const Real* rows, int64_t first, int64_t columns) const;
+  int64_t filter(const Chunk& chunk, const Scratch& scratch, int64_t slot, int64_t columns, Real* block, int64_t stride) const;
+  void apply_sparse(const Chunk& chunk, const Scratch& scratch, int64_t slot, int64_t first, int64_t columns, const Real* block,
+                    int64_t stride) const;
+  void finish_hidden(const Chunk& chunk);
+  void spread_dropped(const Chunk& chunk);
+  const std::vector<double>& weight_sum();
+
+  const Head& head_;
+  const Gradients out_;
+  const BackwardOptions options_;
+  const HeadKernels<Real>& kernels_;
+  const int64_t blocks_, column_panels_;
+  const bool filtered_;
+  Real* weight_sums_ = nullptr;  // [vocabulary][width], null where blocks are written at once
+  Buffer<Real> weight_buffer_;
+  Buffer<double> bias_sums_;
+  std::vector<double> column_sum_;  // sum of the weight's rows
+  std::vector<double> tail_hidden_;  // sum over rows of dropped / V * hidden
+  double tail_bias_ = 0;
+  bool first_chunk_ = true;
+};
+
+}  // namespace slipstick::losses

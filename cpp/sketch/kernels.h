@@ -1,0 +1,60 @@
+// The hot loops of the room, one table per instruction set. All work on a tile of at most kTileRows rows of doubles.
+#pragma once
+#include <cstdint>
+
+#include "base/kernel_table.h"
+#include "slipstick/sketch.h"
+
+namespace slipstick::sketch {
+
+// Some columns of one block of kHadamardRows global rows. Of the block's rows only [first, end) are at hand; the others count as zero.
+struct HadamardStrip {
+  const double* data = nullptr;  // row `first`
+  int64_t stride = 0;
+  int64_t first = 0, end = 0;
+  int64_t columns = 0;
+  const int32_t* sources = nullptr;  // [kHadamardRows]: the row that P puts at each place
+  const double* signs = nullptr;     // [kHadamardRows]: the sign of each place, the diagonal of D
+};
+
+// Rows that are read next. A kernel that computes for long asks for their lines meanwhile, or memory would stand still.
+struct Ahead {
+  const char* data = nullptr;
+  int64_t stride = 0, bytes = 0;  // from row to row, and of a row, in bytes
+  int64_t rows = 0;
+};
+
+struct Kernels {
+  const char* isa;
+  int64_t panel_columns;  // a packed tile is panels of so many columns, each [rows, panel_columns]; padding columns are zero
+  int64_t lanes;          // doubles in a vector; also the rows that `multiply` does at once, and a divisor of panel_columns
+
+  // Packs columns [0, columns) of a row-major tile into panels from column `first` of the packed tile on, and zeroes the rest of the last panel.
+  void (*pack)(const double* tile, int64_t stride, int64_t rows, int64_t columns, int64_t first, double* packed);
+  // sums [columns padded to panels]^2 += packed^T packed, panels of the upper triangle only.
+  void (*add_gram)(const double* packed, int64_t rows, int64_t columns, double* sums, const Ahead& next);
+  // packed columns [0, columns) = tile * factor, `factor` upper triangular and packed in panels of `columns` rows. rows is a multiple of lanes.
+  void (*multiply)(const double* tile, int64_t stride, int64_t rows, int64_t columns, const double* factor, double* packed);
+  // sums [left columns padded, right columns padded] += left^T right.
+  void (*add_product)(const double* left, int64_t left_columns, const double* right, int64_t right_columns, int64_t rows, double* sums);
+  // r = b - tile x, gradient += tile^T r; returns the sum of squares of r. b has stride b_stride.
+  double (*residual)(const double* tile, int64_t stride, int64_t rows, int64_t columns, const double* b, int64_t b_stride, const double* x,
+                     double* gradient);
+  // to [columns] += sign * from [columns] for each of count (to, from) pairs: rows of `sums` and of `tile`. Sums after the last
+  // column, to the end of a vector, have zeros added. The tile that follows this one in memory is prefetched.
+  void (*scatter)(const double* tile, int64_t stride, int64_t rows, int64_t columns, const int32_t* targets, const double* signs,
+                  int64_t nonzeros, double* sums, int64_t sums_stride);
+  int64_t hadamard_panel;  // columns that are transformed together
+  // t = H D P strip; sums[p][j] += sample_signs[j] * t[sampled[j]] for each panel p of hadamard_panel columns, sums [panels, samples,
+  // hadamard_panel]. The rows of `next` are prefetched. work holds kHadamardRows rows of whole panels.
+  void (*hadamard)(const HadamardStrip& strip, const HadamardStrip& next, int64_t samples, const int32_t* sampled,
+                   const double* sample_signs, double* work, double* sums);
+  // Words of RandomStream(seed, purpose) for blocks [first, first + count): word w of block first + i to out[w * count + i].
+  void (*random_words)(uint64_t seed, uint32_t purpose, uint64_t first, int64_t count, uint32_t* out);
+  // Standard normals from random words, two from each pair of words (Box and Muller 1958): out[i] and out[count + i] from first[i], second[i].
+  void (*normals)(const uint32_t* first, const uint32_t* second, int64_t count, double* out);
+};
+
+SLIPSTICK_DECLARE_KERNELS(Kernels, kernels)
+
+}  // namespace slipstick::sketch

@@ -1,0 +1,127 @@
+// Rows scattered with signs, Philox words for many rows at once, and normal numbers; and the table of the level.
+#include "simd/math.h"
+#include "simd/vec.h"
+#include "sketch/hadamard.h"
+#include "sketch/kernels.h"
+#include "sketch/products.h"
+
+namespace slipstick::sketch::SLIPSTICK_ISA_NAMESPACE {
+namespace {
+
+using simd::F64;
+using simd::I64;
+using simd::U32;
+using simd::U64;
+constexpr int64_t kLanes = F64::lanes;
+constexpr int64_t kLine = 64;  // bytes
+constexpr int kChunk = 8;  // vectors of a row that stay in registers while they go to all its targets
+
+// `ahead` doubles from here lies a row that is read later.
+template <int vectors>
+void scatter_chunk(const double* row, int64_t ahead, const int32_t* targets, const double* signs, int64_t nonzeros, double* sums,
+                   int64_t stride) {
+  F64 values[vectors];
+  for (int64_t line = 0; line < vectors * kLanes * 8; line += kLine)
+    __builtin_prefetch(reinterpret_cast<const char*>(row + ahead) + line, 0, 2);
+  for (int v = 0; v < vectors; ++v) values[v] = F64::load(row + v * kLanes);
+  for (int64_t q = 0; q < nonzeros; ++q) {
+    double* to = sums + targets[q] * stride;
+    const F64 sign = F64::all(signs[q]);
+    for (int v = 0; v < vectors; ++v) multiply_add(sign, values[v], F64::load(to + v * kLanes)).store(to + v * kLanes);
+  }
+}
+
+void scatter(const double* tile, int64_t stride, int64_t rows, int64_t columns, const int32_t* targets, const double* signs,
+             int64_t nonzeros, double* sums, int64_t sums_stride) {
+  const int64_t ahead = rows * stride;  // the same row of the next tile
+  for (int64_t r = 0; r < rows; ++r, tile += stride, targets += nonzeros, signs += nonzeros) {
+    int64_t j = 0;
+    for (; j + kChunk * kLanes <= columns; j += kChunk * kLanes)
+      scatter_chunk<kChunk>(tile + j, ahead, targets, signs, nonzeros, sums + j, sums_stride);
+    for (; j + kChunk / 2 * kLanes <= columns; j += kChunk / 2 * kLanes)
+      scatter_chunk<kChunk / 2>(tile + j, ahead, targets, signs, nonzeros, sums + j, sums_stride);
+    for (; j + kLanes <= columns; j += kLanes) scatter_chunk<1>(tile + j, ahead, targets, signs, nonzeros, sums + j, sums_stride);
+    if (j == columns) continue;
+    const F64 values = F64::load_first(tile + j, columns - j, 0.0);
+    for (int64_t q = 0; q < nonzeros; ++q) {
+      double* to = sums + targets[q] * sums_stride + j;
+      multiply_add(F64::all(signs[q]), values, F64::load(to)).store(to);
+    }
+  }
+}
+
+// The rounds of base/random.cpp, one block a lane.
+void random_words(uint64_t seed, uint32_t purpose, uint64_t first, int64_t count, uint32_t* out) {
+  const U32 multiplier0 = U32::all(0xD2511F53u), multiplier1 = U32::all(0xCD9E8D57u);
+  for (int64_t i = 0; i < count; i += U32::lanes) {
+    uint32_t low[U32::lanes], high[U32::lanes];
+    for (int64_t lane = 0; lane < U32::lanes; ++lane) {
+      const uint64_t block = first + static_cast<uint64_t>(i + lane);
+      low[lane] = static_cast<uint32_t>(block);
+      high[lane] = static_cast<uint32_t>(block >> 32);
+    }
+    U32 counter[4] = {U32::load(low), U32::load(high), U32::all(purpose), U32::all(0)};
+    uint32_t key0 = static_cast<uint32_t>(seed), key1 = static_cast<uint32_t>(seed >> 32);
+    for (int round = 0; round < 10; ++round) {
+      const U32 high0 = multiply_high(multiplier0, counter[0]), low0 = multiplier0 * counter[0];
+      const U32 high1 = multiply_high(multiplier1, counter[2]), low1 = multiplier1 * counter[2];
+      counter[0] = high1 ^ counter[1] ^ U32::all(key0);
+      counter[1] = low1;
+      counter[2] = high0 ^ counter[3] ^ U32::all(key1);
+      counter[3] = low0;
+      key0 += 0x9E3779B9u;
+      key1 += 0xBB67AE85u;
+    }
+    for (int w = 0; w < 4; ++w) counter[w].store_first(out + w * count + i, count - i);
+  }
+}
+
+// sin and cos of x in [-pi/4, pi/4]: Taylor, the first term left out is below 2^-56 of the result.
+constexpr double kSine[] = {-1.0 / 6, 1.0 / 120, -1.0 / 5040, 1.0 / 362880, -1.0 / 39916800, 1.0 / 6227020800.0, -1.0 / 1307674368000.0};
+constexpr double kCosine[] = {-1.0 / 2,       1.0 / 24,          -1.0 / 720,           1.0 / 40320,
+                              -1.0 / 3628800, 1.0 / 479001600.0, -1.0 / 87178291200.0, 1.0 / 20922789888000.0};
+
+template <int size> F64 polynomial_of(F64 x, const double (&coefficients)[size]) {
+  F64 sum = F64::all(coefficients[size - 1]);
+  for (int i = size - 2; i >= 0; --i) sum = sum * x + F64::all(coefficients[i]);
+  return sum;
+}
+
+// Sums and products are rounded one by one, so the numbers are the same bits on every level.
+void normals(const uint32_t* first, const uint32_t* second, int64_t count, double* out) {
+  for (int64_t i = 0; i < count; i += kLanes) {
+    int64_t radius_word[kLanes], angle_word[kLanes];
+    for (int64_t lane = 0; lane < kLanes; ++lane) {
+      const int64_t at = i + lane < count ? i + lane : count - 1;
+      radius_word[lane] = first[at];
+      angle_word[lane] = second[at];
+    }
+    // Uniform in (0, 1): the middle of one of 2^32 intervals, so the largest normal is sqrt(2 * 33 * log 2) = 6.76.
+    const F64 uniform = (to_f64(I64::load(radius_word)) + F64::all(0.5)) * F64::all(0x1p-32);
+    const F64 radius = sqrt(F64::all(-2.0) * simd::log(uniform));
+    // The angle in quarter turns: its nearest integer turns the axes, the rest is in [-1/2, 1/2].
+    const F64 turns = to_f64(I64::load(angle_word)) * F64::all(0x1p-30);
+    const F64 quarter = round_to_integral(turns);
+    const F64 x = (turns - quarter) * F64::all(1.5707963267948966), squared = x * x;
+    const F64 sine = x + x * squared * polynomial_of(squared, kSine);
+    const F64 cosine = F64::all(1.0) + squared * polynomial_of(squared, kCosine);
+    double sines[kLanes], cosines[kLanes], radii[kLanes], quarters[kLanes];
+    sine.store(sines);
+    cosine.store(cosines);
+    radius.store(radii);
+    quarter.store(quarters);
+    for (int64_t lane = 0; lane < kLanes && i + lane < count; ++lane) {
+      const int turn = static_cast<int>(quarters[lane]) & 3;
+      const double along = turn & 1 ? sines[lane] : cosines[lane], across = turn & 1 ? cosines[lane] : sines[lane];
+      out[i + lane] = radii[lane] * (turn == 1 || turn == 2 ? -along : along);
+      out[count + i + lane] = radii[lane] * (turn >= 2 ? -across : across);
+    }
+  }
+}
+
+}  // namespace
+
+const Kernels kernels{SLIPSTICK_ISA_NAME, panel_columns(), kLanes,           pack,     add_gram,     multiply, add_product,
+                      residual,           scatter,         hadamard_panel(), hadamard, random_words, normals};
+
+}  // namespace slipstick::sketch::SLIPSTICK_ISA_NAMESPACE

@@ -1,0 +1,321 @@
+// Random sketches of rows, each keyed by its global number.
+#include <algorithm>
+#include <cmath>
+#include <string>
+#include <vector>
+
+#include "sketch/kernels.h"
+#include "sketch/tile.h"
+#include "slipstick/error.h"
+#include "slipstick/random.h"
+#include "slipstick/sketch.h"
+#include "slipstick/threads.h"
+
+namespace slipstick::sketch {
+namespace {
+
+// Purposes of the random streams; part of what a stored sketch means.
+constexpr uint32_t kPurposeSjlt = 0x736a6c74, kPurposeGaussian = 0x67617573, kPurposePooled = 0x706f6f6c;
+constexpr uint32_t kPurposeBlock = 0x73726874, kPurposeSample = 0x73616d70;
+// Of the left factor; those of the right one are 256 more.
+constexpr uint32_t kPurposeTensorBlock = 0x74656e62, kPurposeTensorSample = 0x74656e73;
+constexpr int64_t kPanelBytes = 1 << 18;  // of sums that rows are scattered to at once: a good part of a second-level cache
+constexpr int64_t kLine = 8;  // doubles in a line of the cache
+
+void check(const Sketch& parameters) {
+  const auto refuse = [](const std::string& what) { throw Error(ErrorKind::invalid_argument, "sketch: " + what); };
+  if (parameters.sketch_rows < 1) refuse("rows is " + std::to_string(parameters.sketch_rows) + "; expected 1 or more");
+  const int64_t pooled = parameters.kind == Kind::gaussian_pooled ? kPooled : 1;
+  if (parameters.sketch_rows > INT32_MAX / pooled)
+    refuse("rows is " + std::to_string(parameters.sketch_rows) + "; expected at most " + std::to_string(INT32_MAX / pooled));
+  if (parameters.kind != Kind::sjlt) return;
+  const int64_t most = std::min(kMostNonzeros, parameters.sketch_rows);
+  if (parameters.nonzeros < 1 || parameters.nonzeros > most)
+    refuse("nonzeros is " + std::to_string(parameters.nonzeros) + "; expected 1 to " + std::to_string(most));
+}
+
+// Where each of `rows` rows goes and with which sign. Word q % 4 of block row * blocks_a_row + q / 4 decides nonzero q: its upper bits choose
+// the place in band q, its lowest bit the sign.
+void draw_targets(const Kernels& kernels, const Sketch& parameters, uint64_t first, int64_t rows, std::vector<uint32_t>& words,
+                  int32_t* targets, double* signs) {
+  const int64_t nonzeros = parameters.nonzeros, blocks_a_row = (nonzeros + 3) / 4, blocks = rows * blocks_a_row;
+  const double magnitude = 1.0 / std::sqrt(static_cast<double>(nonzeros));
+  words.resize(static_cast<size_t>(4 * blocks));
+  kernels.random_words(parameters.seed, kPurposeSjlt, first * static_cast<uint64_t>(blocks_a_row), blocks, words.data());
+  for (int64_t q = 0; q < nonzeros; ++q) {
+    const int64_t band = q * parameters.sketch_rows / nonzeros, end = (q + 1) * parameters.sketch_rows / nonzeros;
+    const uint64_t size = static_cast<uint64_t>(end - band);
+    for (int64_t r = 0; r < rows; ++r) {
+      const uint32_t word = words[static_cast<size_t>(q % 4 * blocks + r * blocks_a_row + q / 4)];
+      targets[r * nonzeros + q] = static_cast<int32_t>(band + static_cast<int64_t>(word * size >> 32));
+      signs[r * nonzeros + q] = word & 1 ? -magnitude : magnitude;
+    }
+  }
+}
+
+// sums [sketch_rows, stride] += S tile, in column panels whose sums stay in cache.
+void scatter_tile(const Kernels& kernels, const Sketch& parameters, Tile tile, int64_t rows, int64_t columns, const int32_t* targets,
+                  const double* signs, double* sums, int64_t stride) {
+  constexpr int64_t kLeast = 4 * kLine;  // a piece of a row that fills a few registers
+  const int64_t panel = std::max(kLeast, kPanelBytes / 8 / parameters.sketch_rows / kLeast * kLeast);
+  for (int64_t j = 0; j < columns; j += panel) {
+    kernels.scatter(tile.data + j, tile.stride, rows, std::min(panel, columns - j), targets, signs, parameters.nonzeros, sums + j, stride);
+  }
+}
+
+// m normals times `magnitude`, from the (m + 3) / 4 blocks of a stream that begin at first_block: words 0 and 1 of all blocks give the first half of
+// them, words 2 and 3 the second.
+void draw_normals(const Kernels& kernels, uint64_t seed, uint32_t purpose, uint64_t first_block, int64_t m, double magnitude,
+                  std::vector<uint32_t>& words, std::vector<double>& drawn, double* out) {
+  const int64_t blocks = (m + 3) / 4;
+  words.resize(static_cast<size_t>(4 * blocks));
+  drawn.resize(static_cast<size_t>(2 * blocks));
+  kernels.random_words(seed, purpose, first_block, blocks, words.data());
+  for (int half = 0; half < 2; ++half) {
+    kernels.normals(words.data() + 2 * half * blocks, words.data() + (2 * half + 1) * blocks, blocks, drawn.data());
+    const int64_t from = 2 * half * blocks, count = std::min(2 * blocks, m - from);
+    for (int64_t i = 0; i < count; ++i) out[from + i] = magnitude * drawn[static_cast<size_t>(i)];
+  }
+}
+
+// The first place in a vector that begins a line of the cache.
+double* aligned(std::vector<double>& values) { return values.data() + (64 - reinterpret_cast<uintptr_t>(values.data()) % 64) % 64 / 8; }
+
+void sketch_sparse(const Sketch& parameters, const Matrix& a, const Matrix& b, RowScale scale, uint64_t first_row, double* out,
+                   int threads) {
+  const Kernels& kernels = active_kernels();
+  // Rows of sums begin at lines of the cache, as does what belongs to b in them.
+  const int64_t m = parameters.sketch_rows, a_width = padded(a.columns, kLine), width = a_width + padded(b.columns, kLine);
+  const Grid grid(a.rows, a.columns + b.columns, m * width);
+  std::vector<double> sums(static_cast<size_t>(grid.jobs * m * width + kLine), 0.0);
+  double* all = aligned(sums);
+  parallel_for(grid.jobs, threads, [&](int64_t job) {
+    std::vector<double> buffer, signs(static_cast<size_t>(kTileRows * parameters.nonzeros));
+    std::vector<int32_t> targets(signs.size());
+    std::vector<uint32_t> words;
+    double* sum = all + job * m * width;
+    for (int64_t first = grid.begin(job); first < grid.end(job); first += kTileRows) {
+      const int64_t rows = std::min(kTileRows, grid.end(job) - first);
+      draw_targets(kernels, parameters, first_row + static_cast<uint64_t>(first), rows, words, targets.data(), signs.data());
+      for (const bool right : {false, true}) {
+        const Matrix& matrix = right ? b : a;
+        if (matrix.columns == 0) continue;
+        const Tile tile = load_tile(matrix, scale, first, rows, rows, buffer);
+        scatter_tile(kernels, parameters, tile, rows, matrix.columns, targets.data(), signs.data(), sum + (right ? a_width : 0), width);
+      }
+    }
+  });
+  add_jobs(all, grid.jobs, m * width);
+  for (int64_t j = 0; j < m; ++j) {
+    const double* row = all + j * width;
+    double* to = std::copy(row, row + a.columns, out + j * (a.columns + b.columns));
+    std::copy(row + a_width, row + a_width + b.columns, to);
+  }
+}
+
+// The streamed transform. With H_N = H_(N/B) x H_B, row i = (high, low) of H_N D P A is the sum over blocks k of (-1)^popcount(high & k) times row
+// `low` of H_B D_k P_k A_k: so one read of A gives any sample of rows of the exact transform, without a workspace of n rows and without
+// knowing n. Rows are permuted within their block, as samples of aligned energetic rows collide otherwise.
+struct HadamardSample {
+  std::vector<int32_t> low;    // row of the block's transform, [sketch_rows]
+  std::vector<uint64_t> high;  // row of the transform over blocks
+};
+
+// The first kHadamardRows rows of a block permuted by Fisher and Yates with these words.
+void draw_permutation(const uint32_t* words, int32_t* places) {
+  for (int64_t i = 0; i < kHadamardRows; ++i) places[i] = static_cast<int32_t>(i);
+  for (int64_t i = kHadamardRows - 1; i > 0; --i) std::swap(places[i], places[uint64_t{words[i]} * static_cast<uint64_t>(i + 1) >> 32]);
+}
+
+// With replacement: words 0, 2 and 3 of block j of the stream are row j.
+HadamardSample draw_tensor_sample(const Sketch& parameters, uint32_t purpose) {
+  const RandomStream stream(parameters.seed, purpose);
+  HadamardSample sample;
+  for (int64_t j = 0; j < parameters.sketch_rows; ++j) {
+    const auto words = stream.words(static_cast<uint64_t>(j));
+    sample.low.push_back(static_cast<int32_t>(words[0] % kHadamardRows));
+    sample.high.push_back(uint64_t{words[3]} << 32 | words[2]);
+  }
+  return sample;
+}
+
+// Without replacement: all `high` of one `low` differ modulo every power of two that has room for them.
+HadamardSample draw_sample(const Sketch& parameters) {
+  const RandomStream stream(parameters.seed, kPurposeSample);
+  std::vector<uint32_t> words(static_cast<size_t>(3 * kHadamardRows));
+  stream.fill(0, 3 * kHadamardRows / 4, words.data(), 1);
+  int32_t order[kHadamardRows];
+  draw_permutation(words.data(), order);
+  constexpr uint64_t kOdd = 0x9E3779B97F4A7C15;  // multiplication by it permutes the residues modulo every power of two
+  HadamardSample sample;
+  for (int64_t j = 0; j < parameters.sketch_rows; ++j) {
+    const int64_t low = order[j % kHadamardRows];
+    const uint32_t* pair = words.data() + kHadamardRows + 2 * low;
+    sample.low.push_back(static_cast<int32_t>(low));
+    sample.high.push_back((uint64_t{pair[1]} << 32 | pair[0]) ^ static_cast<uint64_t>(j / kHadamardRows) * kOdd);
+  }
+  return sample;
+}
+
+// What is drawn for block k: words 0 .. 511 of its part of the stream permute its rows, the bits of the next 16 are the signs of the places.
+void draw_block(const Kernels& kernels, uint64_t seed, uint32_t purpose, uint64_t block, int32_t* sources, double* signs) {
+  constexpr int64_t kBlocks = kHadamardRows / 4 + kHadamardRows / 128;
+  uint32_t planes[4 * kBlocks], words[4 * kBlocks];
+  kernels.random_words(seed, purpose, block * kBlocks, kBlocks, planes);
+  for (int64_t i = 0; i < 4 * kBlocks; ++i) words[i] = planes[i % 4 * kBlocks + i / 4];
+  draw_permutation(words, sources);
+  for (int64_t i = 0; i < kHadamardRows; ++i) signs[i] = words[kHadamardRows + i / 32] >> i % 32 & 1 ? -1.0 : 1.0;
+}
+
+// A few blocks go through the same strip of columns in turn, so that the sums of the strip stay in the second-level cache.
+constexpr int64_t kStripColumns = 32, kBlocksTogether = 4;
+
+struct HadamardDraws {
+  std::vector<int32_t> sources;  // [kBlocksTogether, kHadamardRows]
+  std::vector<double> signs;  // [kBlocksTogether, kHadamardRows]
+  std::vector<double> sample_signs;  // [kBlocksTogether, sketch_rows]
+};
+
+// sums [panels, sketch_rows, panel] += S rows, for `rows` rows from the matrix's row `first` on, which lie in `blocks` blocks, `skipped` rows
+// after the beginning of the first one.
+void add_strips(const Kernels& kernels, const HadamardSample& sample, const HadamardDraws& draws, Tile tile, int64_t rows, int64_t columns,
+                int64_t blocks, int64_t skipped, double* work, double* sums) {
+  const int64_t strips = (columns + kStripColumns - 1) / kStripColumns, m = static_cast<int64_t>(sample.low.size());
+  const auto unit = [&](int64_t index) {
+    HadamardStrip strip;
+    if (index >= strips * blocks) return strip;
+    const int64_t block = index % blocks, column = index / blocks * kStripColumns;
+    strip.first = block == 0 ? skipped : 0;
+    strip.end = std::min(skipped + rows - block * kHadamardRows, kHadamardRows);
+    strip.data = tile.data + (block * kHadamardRows + strip.first - skipped) * tile.stride + column;
+    strip.stride = tile.stride;
+    strip.columns = std::min(kStripColumns, columns - column);
+    strip.sources = draws.sources.data() + block * kHadamardRows;
+    strip.signs = draws.signs.data() + block * kHadamardRows;
+    return strip;
+  };
+  for (int64_t index = 0; index < strips * blocks; ++index) {
+    kernels.hadamard(unit(index), unit(index + 1), m, sample.low.data(), draws.sample_signs.data() + index % blocks * m, work,
+                     sums + index / blocks * kStripColumns * m);
+  }
+}
+
+void sketch_hadamard(const Sketch& parameters, const Matrix& a, const Matrix& b, RowScale scale, uint64_t first_row, double* out,
+                     int threads) {
+  const Kernels& kernels = active_kernels();
+  const int64_t m = parameters.sketch_rows, panel = kernels.hadamard_panel;
+  const bool tensor = parameters.kind == Kind::tensor_left || parameters.kind == Kind::tensor_right;
+  const uint32_t factor = parameters.kind == Kind::tensor_right ? 256 : 0, purpose = tensor ? kPurposeTensorBlock + factor : kPurposeBlock;
+  const HadamardSample sample = tensor ? draw_tensor_sample(parameters, kPurposeTensorSample + factor) : draw_sample(parameters);
+  const uint64_t first_block = first_row / kHadamardRows;
+  const int64_t skipped = static_cast<int64_t>(first_row % kHadamardRows);
+  const int64_t blocks = (skipped + a.rows + kHadamardRows - 1) / kHadamardRows;
+  const int64_t a_width = padded(a.columns, panel), width = a_width + padded(b.columns, panel);
+  const Grid grid(blocks * kTileRows, a.columns + b.columns, m * width);  // jobs are ranges of blocks of global rows
+  std::vector<double> sums(static_cast<size_t>(grid.jobs * m * width), 0.0);
+  const double magnitude = 1.0 / std::sqrt(static_cast<double>(m));
+  parallel_for(grid.jobs, threads, [&](int64_t job) {
+    std::vector<double> buffer, work(static_cast<size_t>(kStripColumns * kHadamardRows));
+    HadamardDraws draws;
+    draws.sources.resize(static_cast<size_t>(kBlocksTogether * kHadamardRows));
+    draws.signs.resize(draws.sources.size());
+    draws.sample_signs.resize(static_cast<size_t>(kBlocksTogether * m));
+    double* sum = sums.data() + job * m * width;
+    const int64_t end = (grid.end(job) + kTileRows - 1) / kTileRows;
+    for (int64_t k = grid.begin(job) / kTileRows; k < end; k += kBlocksTogether) {
+      const int64_t count = std::min(kBlocksTogether, end - k);
+      for (int64_t i = 0; i < count; ++i) {
+        const uint64_t block = first_block + static_cast<uint64_t>(k + i);
+        draw_block(kernels, parameters.seed, purpose, block, draws.sources.data() + i * kHadamardRows,
+                   draws.signs.data() + i * kHadamardRows);
+        for (int64_t j = 0; j < m; ++j) {
+          const bool odd = __builtin_parityll(sample.high[static_cast<size_t>(j)] & block);
+          draws.sample_signs[static_cast<size_t>(i * m + j)] = odd ? -magnitude : magnitude;
+        }
+      }
+      const int64_t start = k * kHadamardRows - skipped, first = std::max<int64_t>(start, 0);
+      const int64_t rows = std::min(start + count * kHadamardRows, a.rows) - first;
+      for (const bool right : {false, true}) {
+        const Matrix& matrix = right ? b : a;
+        if (matrix.columns == 0) continue;
+        const Tile tile = load_tile(matrix, scale, first, rows, rows, buffer);
+        add_strips(kernels, sample, draws, tile, rows, matrix.columns, count, first - start, work.data(), sum + (right ? a_width * m : 0));
+      }
+    }
+  });
+  add_jobs(sums.data(), grid.jobs, m * width);
+  const int64_t size = a.columns + b.columns;
+  for (int64_t column = 0; column < size; ++column) {
+    const int64_t at = column < a.columns ? column : a_width + column - a.columns;
+    for (int64_t j = 0; j < m; ++j) out[j * size + column] = sums[static_cast<size_t>((at / panel * m + j) * panel + at % panel)];
+  }
+}
+
+// The balanced Gaussian-pooled transform of Song and Zhang 2026, of as many rows of the Hadamard transform as kPooled sketch_rows, sampled without
+// replacement: those rows are a streamed srht, and the pool is a small product with it.
+void sketch_pooled(const Sketch& parameters, const Matrix& a, const Matrix& b, RowScale scale, uint64_t first_row, double* out,
+                   int threads) {
+  const int64_t m = parameters.sketch_rows, size = a.columns + b.columns;
+  Sketch first_stage = parameters;
+  first_stage.kind = Kind::srht;
+  first_stage.sketch_rows = kPooled * m;
+  std::vector<double> rows(static_cast<size_t>(kPooled * m * size)), normals(static_cast<size_t>(kPooled * m)), drawn;
+  std::vector<uint32_t> words;
+  sketch_hadamard(first_stage, a, b, scale, first_row, rows.data(), threads);
+  draw_normals(active_kernels(), parameters.seed, kPurposePooled, 0, kPooled * m, 1.0, words, drawn, normals.data());
+  std::fill(out, out + m * size, 0.0);
+  for (int64_t i = 0; i < kPooled * m; ++i) {
+    for (int64_t j = 0; j < size; ++j)
+      out[i / kPooled * size + j] += normals[static_cast<size_t>(i)] * rows[static_cast<size_t>(i * size + j)];
+  }
+}
+
+void sketch_gaussian(const Sketch& parameters, const Matrix& a, const Matrix& b, RowScale scale, uint64_t first_row, double* out,
+                     int threads) {
+  const Kernels& kernels = active_kernels();
+  const int64_t panel = kernels.panel_columns, size = a.columns + b.columns, m = parameters.sketch_rows;
+  const int64_t width = padded(size, panel), height = padded(m, panel);
+  const Grid grid(a.rows, size, width * height);
+  std::vector<double> sums(static_cast<size_t>(grid.jobs * width * height), 0.0);
+  parallel_for(grid.jobs, threads, [&](int64_t job) {
+    std::vector<double> a_buffer, b_buffer, drawn, column(static_cast<size_t>(kTileRows * m));
+    std::vector<double> left(static_cast<size_t>(kTileRows * height), 0.0), right(static_cast<size_t>(kTileRows * width), 0.0);
+    std::vector<uint32_t> words;
+    const uint64_t blocks_a_row = static_cast<uint64_t>((m + 3) / 4);
+    const double magnitude = 1.0 / std::sqrt(static_cast<double>(m));
+    double* sum = sums.data() + job * width * height;
+    for (int64_t first = grid.begin(job); first < grid.end(job); first += kTileRows) {
+      const int64_t rows = std::min(kTileRows, grid.end(job) - first);
+      for (int64_t r = 0; r < rows; ++r)
+        draw_normals(kernels, parameters.seed, kPurposeGaussian, (first_row + static_cast<uint64_t>(first + r)) * blocks_a_row, m,
+                     magnitude, words, drawn, column.data() + r * m);
+      kernels.pack(column.data(), m, rows, m, 0, left.data());
+      const Tile tile = load_tile(a, scale, first, rows, rows, a_buffer);
+      kernels.pack(tile.data, tile.stride, rows, a.columns, 0, right.data());
+      if (b.columns > 0) {
+        const Tile more = load_tile(b, scale, first, rows, rows, b_buffer);
+        kernels.pack(more.data, more.stride, rows, b.columns, a.columns, right.data());
+      }
+      kernels.add_product(left.data(), m, right.data(), size, rows, sum);
+    }
+  });
+  add_jobs(sums.data(), grid.jobs, width * height);
+  for (int64_t i = 0; i < m; ++i) std::copy(sums.begin() + i * width, sums.begin() + i * width + size, out + i * size);
+}
+
+}  // namespace
+
+void sketch(const Sketch& parameters, const Matrix& a, const Matrix& b, RowScale scale, uint64_t first_row, double* out, int threads) {
+  check(parameters);
+  check_pair("sketch", a, b);
+  switch (parameters.kind) {
+    case Kind::sjlt: return sketch_sparse(parameters, a, b, scale, first_row, out, threads);
+    case Kind::srht:
+    case Kind::tensor_left:
+    case Kind::tensor_right: return sketch_hadamard(parameters, a, b, scale, first_row, out, threads);
+    case Kind::gaussian_pooled: return sketch_pooled(parameters, a, b, scale, first_row, out, threads);
+    case Kind::gaussian: return sketch_gaussian(parameters, a, b, scale, first_row, out, threads);
+  }
+}
+
+}  // namespace slipstick::sketch

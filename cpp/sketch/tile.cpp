@@ -1,0 +1,82 @@
+// Tiles and the grid of jobs.
+#include "sketch/tile.h"
+
+#include <algorithm>
+#include <string>
+
+#include "slipstick/error.h"
+
+namespace slipstick::sketch {
+namespace {
+
+constexpr int64_t kShareOfMatrix = 40;  // all jobs' sums together are at most this part of the matrix, if more than one job runs
+constexpr int64_t kLeastTiles = 8;      // of a job: fewer would not pay for a merge
+
+template <typename T>
+void copy_rows(const Matrix& matrix, RowScale scale, int64_t first, int64_t rows, double* out, int64_t stride) {
+  const T* data = static_cast<const T*>(matrix.data) + first * matrix.row_stride;
+  if (matrix.column_stride == 1) {
+    for (int64_t r = 0; r < rows; ++r) {
+      const T* row = data + r * matrix.row_stride;
+      for (int64_t j = 0; j < matrix.columns; ++j) out[r * stride + j] = static_cast<double>(row[j]);
+    }
+  } else {
+    constexpr int64_t kSquare = 8;  // rows of a small square whose lines all stay in the first-level cache
+    for (int64_t top = 0; top < rows; top += kSquare) {
+      const int64_t bottom = std::min(top + kSquare, rows);
+      for (int64_t j = 0; j < matrix.columns; ++j) {
+        const T* column = data + j * matrix.column_stride;
+        for (int64_t r = top; r < bottom; ++r) out[r * stride + j] = static_cast<double>(column[r * matrix.row_stride]);
+      }
+    }
+  }
+  if (!scale) return;
+  for (int64_t r = 0; r < rows; ++r) {
+    for (int64_t j = 0; j < matrix.columns; ++j) out[r * stride + j] *= scale[first + r];
+  }
+}
+
+}  // namespace
+
+void copy_tile(const Matrix& matrix, RowScale scale, int64_t first, int64_t rows, double* out, int64_t stride) {
+  if (matrix.single) {
+    copy_rows<float>(matrix, scale, first, rows, out, stride);
+  } else {
+    copy_rows<double>(matrix, scale, first, rows, out, stride);
+  }
+}
+
+Tile load_tile(const Matrix& matrix, RowScale scale, int64_t first, int64_t rows, int64_t rows_at_least, std::vector<double>& buffer) {
+  if (!matrix.single && !scale && matrix.column_stride == 1 && rows >= rows_at_least)
+    return {static_cast<const double*>(matrix.data) + first * matrix.row_stride, matrix.row_stride};
+  const int64_t height = std::max(rows, rows_at_least), width = std::max<int64_t>(matrix.columns, 1);
+  if (static_cast<int64_t>(buffer.size()) < height * width) buffer.resize(static_cast<size_t>(height * width));
+  copy_tile(matrix, scale, first, rows, buffer.data(), width);
+  std::fill(buffer.data() + rows * width, buffer.data() + height * width, 0.0);
+  return {buffer.data(), width};
+}
+
+Grid::Grid(int64_t row_count, int64_t columns, int64_t doubles_a_job) : rows(row_count) {
+  const int64_t by_memory = rows * columns / std::max<int64_t>(kShareOfMatrix * doubles_a_job, 1);
+  const int64_t by_work = rows / (kLeastTiles * kTileRows);
+  jobs = std::max<int64_t>(1, std::min({by_memory, by_work, kMostJobs}));
+}
+
+int64_t Grid::begin(int64_t job) const {
+  const int64_t tiles = (rows + kTileRows - 1) / kTileRows;
+  return std::min(rows, tiles * job / jobs * kTileRows);
+}
+
+void add_jobs(double* sums, int64_t jobs, int64_t size) {
+  for (int64_t job = 1; job < jobs; ++job) {
+    for (int64_t i = 0; i < size; ++i) sums[i] += sums[job * size + i];
+  }
+}
+
+void check_pair(const char* where, const Matrix& a, const Matrix& b) {
+  if (a.rows != b.rows)
+    throw Error(ErrorKind::invalid_argument,
+                std::string(where) + ": b has " + std::to_string(b.rows) + " rows; expected " + std::to_string(a.rows) + ", the rows of A");
+}
+
+}  // namespace slipstick::sketch

@@ -1,0 +1,40 @@
+// A tile of rows as doubles in row-major order: where the matrix is stored so and needs no scaling, a pointer into it; else a copy.
+#pragma once
+#include <cstdint>
+#include <vector>
+
+#include "slipstick/sketch.h"
+
+namespace slipstick::sketch {
+
+// The least multiple of `panel` that holds the columns.
+inline int64_t padded(int64_t columns, int64_t panel) { return (columns + panel - 1) / panel * panel; }
+
+struct Tile {
+  const double* data;
+  int64_t stride;
+};
+
+// Copies rows [first, first + rows) of the matrix, scaled, to out [rows, columns] with this stride.
+void copy_tile(const Matrix& matrix, RowScale scale, int64_t first, int64_t rows, double* out, int64_t stride);
+
+// The tile itself; `buffer` grows to hold a copy where one is needed. With rows_at_least > rows, zero rows are added (in a copy).
+Tile load_tile(const Matrix& matrix, RowScale scale, int64_t first, int64_t rows, int64_t rows_at_least, std::vector<double>& buffer);
+
+// The grid: jobs are contiguous ranges of whole tiles. Its size follows from the shape alone, so that sums of `doubles_a_job` stay small beside
+// the matrix and results do not depend on threads.
+struct Grid {
+  Grid(int64_t rows, int64_t columns, int64_t doubles_a_job);
+  int64_t begin(int64_t job) const;
+  int64_t end(int64_t job) const { return begin(job + 1); }
+  int64_t rows;
+  int64_t jobs;
+};
+
+// Adds the jobs' sums into the first one in order of jobs; `sums` holds jobs * size doubles.
+void add_jobs(double* sums, int64_t jobs, int64_t size);
+
+// Refuses matrices that do not go together.
+void check_pair(const char* where, const Matrix& a, const Matrix& b);
+
+}  // namespace slipstick::sketch
