@@ -1,0 +1,244 @@
+// Packing and unpacking one block: see block.h.
+
+#include "logs/block.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "logs/bytes.h"
+#include "logs/mixed_text.h"
+#include "logs/model_block.h"
+#include "logs/structure.h"
+#include "logs/text_coder.h"
+#include "slipstick/error.h"
+
+namespace slipstick::logs {
+namespace {
+
+enum TextCodec : uint8_t { kTextStored = 0, kTextZstd = 1, kTextMixed = 2, kTextMax = 3 };
+
+constexpr int kFastZstd = 3, kStandardZstd = 19;
+constexpr size_t kSampleBytes = 256 * 1024;      // what the lexer's options are tried on
+constexpr size_t kFastSampleBytes = 48 * 1024;
+constexpr double kSureRatio = 16;                // above it, no zstd -3 of a log is smaller: not even tried
+constexpr size_t kMixedTextBytes = 96 * 1024;    // the text coder takes a second for 1 MB
+
+// Tries the lexer's options on a part of the block and takes those that pack it best.
+LexerOptions choose_options(std::string_view raw, Level level) {
+  std::string_view sample = raw.substr(0, level == Level::fast ? kFastSampleBytes : kSampleBytes);
+  if (sample.size() < raw.size()) sample = sample.substr(0, sample.rfind('\n') + 1);
+  LexerOptions best;
+  size_t best_size = SIZE_MAX;
+  bool quotes = sample.find('"') != std::string_view::npos, paths = sample.find('/') != std::string_view::npos;
+  for (int choice = 0; choice < 4; ++choice) {
+    LexerOptions options{(choice & 1) != 0, (choice & 2) != 0};
+    if ((options.quotes_are_values && !quotes) || (options.paths_are_values && !paths)) continue;
+    // Both together pay only where one does.
+    if (level == Level::fast && choice == 3 && !best.quotes_are_values && !best.paths_are_values) continue;
+    ModelStreams streams = encode_model(find_structure(sample, options), Effort::sketch);
+    size_t size = streams.symbols.size() + streams.text.size() / 6;   // text packs about that well
+    // Values of any length slow the lexer down: they have to be worth it.
+    size_t worth = level == Level::fast ? size + size / 8 : size + size / 40;
+    if (choice == 0 || worth < best_size) {
+      best_size = size;
+      best = options;
+    }
+  }
+  return best;
+}
+
+// Binary data have no lines worth looking at: control bytes that text does not have are frequent in them.
+bool is_text(std::string_view raw) {
+  size_t size = std::min(raw.size(), kSampleBytes), odd = 0;
+  for (size_t i = 0; i < size; ++i) {
+    unsigned char c = static_cast<unsigned char>(raw[i]);
+    odd += c < 32 && c != '\n' && c != '\r' && c != '\t' && c != 27;
+  }
+  return odd * 50 <= size;
+}
+
+void put_stream(std::string& out, uint8_t codec, std::string_view data, size_t raw_size) {
+  out.push_back(static_cast<char>(codec));
+  put_varint(out, raw_size);
+  put_varint(out, data.size());
+  out += data;
+}
+
+// The text as the level packs it, and how.
+std::pair<TextCodec, std::string> pack_text(std::string_view text, Level level, SwitchedOff off, ByteCodec& codec) {
+  if (text.empty()) return {kTextStored, {}};
+  bool modelled = !off.has(Technique::text_model);
+  if (level == Level::max && modelled && text.size() <= kMaxMixedText) {
+    std::string packed = encode_mixed_text(text, off);
+    if (is_plausible_mixed_text(text.size(), packed.size())) return {kTextMax, std::move(packed)};
+  }
+  if (level == Level::standard && modelled && text.size() <= kMixedTextBytes) return {kTextMixed, encode_text(text)};
+  std::string packed = codec.compress(text, kFastZstd);
+  // Text that is mostly random, like base64, has nothing that a longer search would find, and the search takes a second for 1 MB.
+  bool random = packed.size() > text.size() / 3 * 2;
+  if (level != Level::fast && !random) packed = codec.compress(text, kStandardZstd);
+  return {kTextZstd, std::move(packed)};
+}
+
+void put_text(std::string& out, std::string_view text, Level level, SwitchedOff off, ByteCodec& codec) {
+  auto [how, packed] = pack_text(text, level, off, codec);
+  if (how == kTextStored || packed.size() >= text.size()) {
+    put_stream(out, kTextStored, text, text.size());
+  } else {
+    put_stream(out, how, packed, text.size());
+  }
+}
+
+// Text is at most what a block can make it: every byte of a line once as template and once as value.
+size_t max_text(size_t raw_size) { return raw_size * 3 + 1024; }
+
+struct Text {
+  std::string own;            // empty if it is stored
+  std::string_view stored;
+  size_t packed_size = 0;
+  std::string_view view() const { return own.empty() ? stored : std::string_view(own); }
+};
+
+Text get_text(ByteReader& in, size_t raw_size, ByteCodec& codec) {
+  uint8_t how = in.byte();
+  uint64_t size = in.varint(), packed = in.varint();
+  std::string_view data = in.take(packed);
+  if (size > max_text(raw_size)) in.fail("has a text of illegal size");
+  Text text;
+  text.packed_size = packed;
+  if (how == kTextStored) {
+    if (size != packed) in.fail("has a text of illegal size");
+    text.stored = data;
+    return text;
+  }
+  if (how == kTextZstd) {
+    text.own = codec.decompress(data, size);
+  } else if (how == kTextMixed) {
+    if (size > kMixedTextBytes) in.fail("has a text of illegal size");
+    text.own = decode_text(data, size);
+  } else if (how == kTextMax) {
+    if (size > kMaxMixedText || !is_plausible_mixed_text(size, packed)) in.fail("has a text of illegal size");
+    text.own = decode_mixed_text(data, size);
+  } else {
+    in.fail("has a text of unknown codec");
+  }
+  if (text.own.size() != size) in.fail("has a text of another size than stated");
+  return text;
+}
+
+// The payload under a model, or nothing if it would not give the block back. Without some techniques it never would.
+std::string pack_model(std::string_view raw, Level level, SwitchedOff off, ByteCodec& codec) {
+  bool fast = level == Level::fast;
+  Effort effort = fast ? Effort::fast : level == Level::max ? Effort::mixed : Effort::thorough;
+  ModelStreams streams;
+  size_t lines = 0;
+  {
+    Structure structure = find_structure(raw, off.has(Technique::lexer_options) ? LexerOptions() : choose_options(raw, level));
+    lines = structure.line_templates.size();
+    streams = encode_model(structure, effort, off);
+  }
+  if (!off.any() && !decodes_to(streams, effort, lines, raw)) return {};
+  std::string payload;
+  if (fast) {
+    put_stream(payload, kTextZstd, codec.compress(streams.symbols, kFastZstd), streams.symbols.size());
+  } else {
+    put_stream(payload, kTextStored, streams.symbols, streams.symbols.size());
+  }
+  put_text(payload, streams.text, level, off, codec);
+  return payload;
+}
+
+struct Streams {
+  Text symbols, text;
+};
+
+Streams get_streams(std::string_view payload, size_t raw_size, ByteCodec& codec) {
+  ByteReader in(payload);
+  Streams streams{get_text(in, raw_size, codec), get_text(in, raw_size, codec)};
+  if (!in.done()) in.fail("goes on after the last stream of a block");
+  return streams;
+}
+
+std::string unpack_model(Method method, std::string_view payload, size_t lines, size_t raw_size, ByteCodec& codec, Account* account) {
+  const auto [symbols, text] = get_streams(payload, raw_size, codec);
+  if (account) {
+    Share& share = account->shares["text templates and new strings"];
+    share.bits += static_cast<double>(text.packed_size) * 8;
+    share.raw_bytes += text.view().size();
+    if (method == Method::fast)
+      account->shares["columns of all kinds, packed together"].bits += static_cast<double>(symbols.packed_size) * 8;
+  }
+  if (method == Method::fast) return decode_fast(symbols.view(), text.view(), lines, raw_size, account);
+  if (method == Method::max) return decode_max(symbols.view(), text.view(), lines, raw_size, account);
+  return decode_model(symbols.view(), text.view(), lines, raw_size, account);
+}
+
+}  // namespace
+
+const char* method_name(Method method) {
+  static constexpr const char* kNames[kMethods] = {"stored", "zstd", "fast", "default", "max"};
+  return kNames[static_cast<int>(method)];
+}
+
+uint64_t count_lines(std::string_view raw) {
+  // Sums of bytes vectorise far better than std::count's sums of 64 bits.
+  uint64_t feeds = 0;
+  for (size_t at = 0; at < raw.size();) {
+    size_t end = std::min(raw.size(), at + 255);
+    uint8_t few = 0;
+    for (; at < end; ++at) few = static_cast<uint8_t>(few + (raw[at] == '\n'));
+    feeds += few;
+  }
+  return feeds + (!raw.empty() && raw.back() != '\n');
+}
+
+PackedBlock pack_block(std::string_view raw, Level level, ByteCodec& codec) {
+  PackedBlock best{Method::stored, {}};
+  size_t best_size = raw.size();
+  if (is_text(raw)) {
+    std::string payload = pack_model(raw, level, {}, codec);
+    if (!payload.empty() && payload.size() < best_size) {
+      best_size = payload.size();
+      best = {level == Level::fast ? Method::fast : level == Level::max ? Method::max : Method::standard, std::move(payload)};
+    }
+  }
+  if (static_cast<double>(raw.size()) < kSureRatio * static_cast<double>(best_size)) {
+    std::string packed = codec.compress(raw, kFastZstd);
+    if (packed.size() < best_size) best = {Method::zstd, std::move(packed)};
+  }
+  if (best.method == Method::stored) best.payload = std::string(raw);
+  return best;
+}
+
+size_t ablated_size(std::string_view raw, Level level, SwitchedOff off, ByteCodec& codec) {
+  return pack_model(raw, level, off, codec).size();
+}
+
+std::string unpack_block(Method method, std::string_view payload, size_t lines, size_t raw_size, ByteCodec& codec, Account* account) {
+  switch (method) {
+    case Method::fast:
+    case Method::standard:
+    case Method::max: return unpack_model(method, payload, lines, raw_size, codec, account);
+    case Method::zstd:
+    case Method::stored: break;
+  }
+  if (account) {
+    Share& share = account->shares[std::string("bytes ") + method_name(method)];
+    share.bits += static_cast<double>(payload.size()) * 8;
+    share.raw_bytes += raw_size;
+  }
+  if (method == Method::zstd) return codec.decompress(payload, raw_size);
+  if (payload.size() != raw_size) throw Error(ErrorKind::corrupt_data, "block: stored bytes have another size than stated");
+  return std::string(payload);
+}
+
+bool select_lines(Method method, std::string_view payload, size_t lines, size_t raw_size, ByteCodec& codec, const LineFilter& filter,
+                  LineSelection& out) {
+  if (method == Method::stored || method == Method::zstd) return false;
+  const auto [symbols, text] = get_streams(payload, raw_size, codec);
+  ModelKind kind = method == Method::fast ? ModelKind::fast : method == Method::max ? ModelKind::max : ModelKind::standard;
+  out = select_model_lines(kind, symbols.view(), text.view(), lines, raw_size, filter);
+  return true;
+}
+
+}  // namespace slipstick::logs

@@ -1,0 +1,41 @@
+// One block of raw bytes as an archive block's payload, and back. See FORMAT.md, "blocks".
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "logs/account.h"
+#include "logs/line_filter.h"
+#include "logs/techniques.h"
+#include "slipstick/logs.h"
+
+namespace slipstick::logs {
+
+enum class Method : uint8_t { stored = 0, zstd = 1, fast = 2, standard = 3, max = 4 };
+constexpr int kMethods = 5;
+const char* method_name(Method method);
+
+struct PackedBlock {
+  Method method = Method::stored;
+  std::string payload;
+};
+
+// Never larger than the block under zstd -3, nor than the block itself. The result is decoded and compared first.
+PackedBlock pack_block(std::string_view raw, Level level, ByteCodec& codec);
+
+// The size of the block's payload under the level's model, without some techniques: it cannot be read.
+size_t ablated_size(std::string_view raw, Level level, SwitchedOff off, ByteCodec& codec);
+
+// Exactly `raw_size` bytes of `lines` lines, or Error{corrupt_data}. `account`, if given, learns where the bytes went.
+std::string unpack_block(Method method, std::string_view payload, size_t lines, size_t raw_size, ByteCodec& codec,
+                         Account* account = nullptr);
+
+// The lines of a block that a filter cannot rule out, in less time than all of them. False where blocks of this method have no templates to ask.
+bool select_lines(Method method, std::string_view payload, size_t lines, size_t raw_size, ByteCodec& codec, const LineFilter& filter,
+                  LineSelection& out);
+
+uint64_t count_lines(std::string_view raw);
+
+}  // namespace slipstick::logs
