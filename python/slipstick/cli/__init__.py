@@ -1,0 +1,107 @@
+"""The command `slipstick`: a thin layer over slipstick.logs. Start-up imports no verb that is not used."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+from . import _messages, _signals, _verbs
+
+OVERVIEW = """\
+usage: slipstick VERB [OPTIONS] FILE...
+
+Keeps logs whole at a fraction of the size that xz needs.
+
+verbs:
+{verbs}
+options:
+  -V, --version           print the version
+  -h, --help              this help; slipstick VERB --help says more about a verb
+
+examples:
+  slipstick compress app.log          pack app.log into app.log.slip
+  slipstick cat app.log.slip | less   read it
+  slipstick info app.log.slip         see what it took
+
+exit status: 0 done, 1 nothing found (verbs that search), 2 an error, told on stderr
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a command line, by default the program's own, and returns its exit status."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    status = _messages.FAILED
+    with _signals.unwinding():
+        try:
+            status = _dispatch(words)
+            with _messages.standard_output_errors():
+                if sys.stdout is not None:
+                    sys.stdout.flush()
+        except BrokenPipeError:
+            _silence_stdout()  # the reader has what it wanted
+            status = _messages.DONE
+        except _messages.StandardOutputError as error:
+            _silence_stdout()
+            _messages.complain("standard output", str(error))
+            status = _messages.FAILED  # the verb itself may have ended well, with its text still in the buffer
+        except Exception:
+            import traceback
+
+            traceback.print_exc()
+            _messages.complain("internal error; please report it with the lines above")
+    return status
+
+
+def _dispatch(words: list[str]) -> int:
+    if not words:
+        sys.stderr.write(_overview())
+        return _messages.FAILED
+    first, rest = words[0], words[1:]
+    if first in ("-V", "--version"):
+        import slipstick
+
+        _messages.say(f"slipstick {slipstick.__version__}\n")
+        return _messages.DONE
+    if first in ("-h", "--help") or (first == "help" and not rest):
+        _messages.say(_overview())
+        return _messages.DONE
+    if first == "help":
+        first, rest = rest[0], ["--help"]
+    if first not in _verbs.SUMMARIES:
+        from ._parser import similar
+
+        kind, known = ("option", ("--version", "--help")) if first.startswith("-") else ("verb", _verbs.SUMMARIES)
+        _messages.complain(f"unknown {kind} {_messages.display(first)}{similar(first, known)}; see slipstick --help")
+        return _messages.FAILED
+    return _run(first, rest)
+
+
+def _run(name: str, words: list[str]) -> int:
+    from ._parser import parse
+
+    verb = _verbs.load(name)
+    try:
+        return verb.run(parse(verb, words))
+    except _messages.UsageError as error:
+        _messages.complain(f"{name}: {error}; see slipstick {name} --help")
+        return _messages.FAILED
+    except SystemExit as finished:  # help was asked for
+        return int(finished.code or 0)
+
+
+def _overview() -> str:
+    verbs = "".join(f"  {name:<22}  {summary}\n" for name, summary in _verbs.SUMMARIES.items())
+    return OVERVIEW.format(verbs=verbs)
+
+
+def _silence_stdout() -> None:
+    """Sends what is still buffered nowhere, so that the interpreter's last flush does not complain."""
+    try:
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, 1)
+        os.close(null)
+    except OSError:
+        pass

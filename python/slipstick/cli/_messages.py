@@ -1,0 +1,94 @@
+"""What the command line says when something is wrong: one line on stderr, and a status that remembers."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+
+DONE = 0
+NOTHING_FOUND = 1
+FAILED = 2
+
+
+class UsageError(Exception):
+    """A command line that cannot be understood."""
+
+
+class Complaint(Exception):
+    """A reason not to work on a file, in words."""
+
+
+class StandardOutputError(Exception):
+    """Standard output takes no more, for example because a disk is full. Ends the run, unlike a bad file."""
+
+
+def display(path: str) -> str:
+    """A path on one line, safe for a terminal; bytes that are not text are shown as \\xNN."""
+    if path.isprintable() or not path:
+        return path
+    shown = []
+    for character in path:
+        if character.isprintable():
+            shown.append(character)
+        else:
+            shown.extend(f"\\x{byte:02x}" for byte in os.fsencode(character))
+    return "".join(shown)
+
+
+def say(text: str) -> None:
+    """Writes text that was asked for to standard output."""
+    with standard_output_errors():
+        sys.stdout.write(text)
+
+
+@contextlib.contextmanager
+def standard_output_errors() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise StandardOutputError(reason(error)) from None
+
+
+def complain(*parts: str) -> None:
+    line = ": ".join(("slipstick", *parts))
+    with contextlib.suppress(OSError, AttributeError):  # nobody listens
+        sys.stderr.write(line.replace("\n", " ") + "\n")
+        sys.stderr.flush()
+
+
+def reason(error: BaseException) -> str:
+    if isinstance(error, OSError):
+        return error.strerror or str(error) or type(error).__name__
+    if isinstance(error, MemoryError):
+        return "out of memory"
+    return str(error) or type(error).__name__
+
+
+class Status:
+    """The exit status of work on several files: one bad file is told and the others go on."""
+
+    def __init__(self) -> None:
+        self.code = DONE
+
+    @contextlib.contextmanager
+    def watch(self, path: str) -> Iterator[None]:
+        try:
+            yield
+        except BrokenPipeError:
+            raise
+        except FileExistsError as error:
+            self._fail(error.filename or path, "exists; -f overwrites it")
+        except OSError as error:
+            self._fail(error.filename if isinstance(error.filename, str) else path, reason(error))
+        except RuntimeError as error:  # the core found itself in a state that cannot be
+            self._fail(path, f"internal error, please report it: {reason(error)}")
+        except (Complaint, ValueError, MemoryError) as error:  # the library's errors are ValueErrors
+            self._fail(path, reason(error))
+
+    def _fail(self, path: str, text: str) -> None:
+        complain(display(path), text)
+        self.code = FAILED

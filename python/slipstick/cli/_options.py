@@ -1,0 +1,102 @@
+"""The options that verbs share, each declared once."""
+
+from __future__ import annotations
+
+import argparse
+import re
+
+from slipstick.logs import LEVELS
+
+from ._parser import Option
+
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)(?:([kmgt])(ib|b)?|b)?", re.IGNORECASE)
+
+
+def parse_size(text: str) -> int:
+    """Bytes of "300M", "1.5G", "4096": units of 1024, written K or KiB, or of 1000, written KB."""
+    match = _SIZE.fullmatch(text)
+    size = 0.0
+    if match:
+        number, prefix, unit = match.groups()
+        power = "kmgt".index(prefix.lower()) + 1 if prefix else 0
+        size = float(number) * (1000 if unit and unit.lower() == "b" else 1024) ** power
+    if not 1 <= size < 1 << 63:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size; expected a number of bytes such as 300M or 2G")
+    return int(size)
+
+
+def parse_count(text: str) -> int:
+    try:
+        count = int(text)
+    except ValueError:
+        count = 0
+    if count < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a count; expected a positive integer")
+    return count
+
+
+LEVEL = Option(
+    ("-l", "--level"),
+    "effort",
+    details="fast costs about as much CPU as zstd -3; default takes a few times longer for a smaller archive. Both unpack fast. "
+    "max is the smallest, at a few MB/s a core, and unpacking takes about as long as packing.",
+    metavar="LEVEL",
+    default="default",
+    choices=LEVELS,
+)
+
+OUTPUT = Option(
+    ("-o", "--output"),
+    "write to OUT (- is standard output), for one input",
+    metavar="OUT",
+)
+
+THREADS = Option(
+    ("-j", "--threads"),
+    "threads (default: one a core)",
+    details="The default is SLIPSTICK_NUM_THREADS, else the cores that this process may use. Does not change a byte "
+    "of the result. Each thread needs memory for the block it works on.",
+    metavar="N",
+    parse=parse_count,
+)
+
+FORCE = Option(
+    ("-f", "--force"),
+    "overwrite files that exist",
+)
+
+QUIET = Option(
+    ("-q", "--quiet"),
+    "no progress and no summary; errors are told",
+)
+
+MAX_MEMORY = Option(
+    ("--max-memory",),
+    "refuse what needs more memory, such as 300M",
+    metavar="SIZE",
+    parse=parse_size,
+)
+
+MAX_OUTPUT = Option(
+    ("--max-output",),
+    "refuse what unpacks to more bytes, such as 2G",
+    details="Counted for each archive. Use it, and --max-memory, for archives from people you do not trust.",
+    metavar="SIZE",
+    parse=parse_size,
+)
+
+_TIMES = "Times are compared as they are written in the log, whatever its zone; where one side has no year, years do not count. "
+
+SINCE = Option(
+    ("--after",),
+    "only lines of this time and later",
+    details=_TIMES + "A line without a time has that of the line before it. Written as in logs: '2024-05-01 12:00:00', "
+    "'2024-05-01', 'May 1 12:00', 1714564800. Blocks out of range are not decoded.",
+    metavar="TIME",
+)
+
+UNTIL = Option(
+    ("--before",),
+    "only lines earlier than this time",
+    metavar="TIME",
+)

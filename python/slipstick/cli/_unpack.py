@@ -1,0 +1,66 @@
+"""What verbs that read archives share: the decoded pieces of an open input, and an input looked into at random."""
+
+from __future__ import annotations
+
+import argparse
+import mmap
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from slipstick._core import logs as core
+from slipstick.logs._stream import decompress_chunks
+
+from . import _options
+from ._files import Input, open_input, watched
+from ._messages import Complaint
+from ._progress import Progress
+
+TYPE_CHECKING = False  # see slipstick/__init__.py
+if TYPE_CHECKING:
+    from typing import Any
+
+LIMITS = (_options.THREADS, _options.MAX_MEMORY, _options.MAX_OUTPUT)
+
+
+def not_an_archive(source: Input) -> str:
+    if source.source.format:
+        return f"is {source.source.format} data, not a slipstick archive"
+    return "is not a slipstick archive" if source.source.head else "is empty, not a slipstick archive"
+
+
+def decoded(source: Input, arguments: argparse.Namespace, progress: Progress) -> Iterator[bytes]:
+    if source.source.format != "slipstick":
+        raise Complaint(not_an_archive(source))
+    return decompress_chunks(
+        watched(source.source.raw_chunks(), source, progress),
+        threads=arguments.threads or 0,
+        max_memory=arguments.max_memory or 0,
+        max_output=arguments.max_output or 0,
+    )
+
+
+@contextmanager
+def mapped(path: str, *, any_data: bool = False) -> Iterator[Any]:
+    """The bytes of an archive (or of any file): a file mapped, a stream read to its end."""
+    with open_input(path) as source:
+        if source.source.format != "slipstick" and not any_data:
+            raise Complaint(not_an_archive(source))
+        if source.stat is not None and source.stat.st_size:
+            with open(path, "rb", buffering=0) as file:
+                yield mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        else:
+            yield b"".join(source.source.raw_chunks())
+
+
+@contextmanager
+def archive(path: str) -> Iterator[Any]:
+    """The core's Archive of a file or a stream."""
+    with mapped(path) as data:
+        yield core.Archive(data)
+
+
+def check_limits(archive: Any, arguments: argparse.Namespace) -> None:
+    """--max-memory, as the stream decoder counts it; blocks are decoded one at a time."""
+    most = max((archive.block(index)["raw_bytes"] for index in range(archive.block_count)), default=0) * 2
+    if arguments.max_memory and most > arguments.max_memory:
+        raise Complaint(f"a block needs {most} bytes of memory; expected at most {arguments.max_memory}")

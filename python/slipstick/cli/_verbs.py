@@ -1,0 +1,29 @@
+"""The table of verbs. A new verb is a file that defines VERB, and a row here."""
+
+from __future__ import annotations
+
+import importlib
+
+TYPE_CHECKING = False  # see slipstick/__init__.py
+if TYPE_CHECKING:
+    from ._parser import Verb
+
+# Verb and what it does; slipstick.cli.VERB is imported only when the verb is used.
+SUMMARIES = {
+    "compress": "pack logs, each into FILE.slip",
+    "decompress": "give back the file that an archive holds",
+    "cat": "write what archives hold to standard output",
+    "grep": "print the lines that match a pattern",
+    "append": "more log at the end of an archive",
+    "concat": "join archives to one",
+    "recover": "the whole blocks of a damaged archive",
+    "test": "check that archives are whole",
+    "info": "ratio, lines, templates, where the bytes went",
+    "templates": "what kinds of lines there are, and how many",
+    "demo": "show what slipstick does, on data that is here",
+    "completion": "print the completion script of a shell",
+}
+
+
+def load(name: str) -> Verb:
+    return importlib.import_module(f"slipstick.cli.{name}").VERB

@@ -1,0 +1,115 @@
+"""slipstick info: what archives hold and where their bytes went."""
+
+from __future__ import annotations
+
+import argparse
+
+from slipstick.logs import Archive
+
+from . import _files, _unpack
+from ._messages import Complaint, display, say
+from ._parser import Option, Verb
+
+TYPE_CHECKING = False  # see slipstick/__init__.py
+if TYPE_CHECKING:
+    from typing import Any
+
+STREAMS_SHOWN = 16  # the largest; with the lines above them they fit a screen
+
+DESCRIPTION = """
+Prints what each FILE.slip holds: ratio, lines, templates, where the bytes went.
+
+Sizes are bytes; a ratio is raw bytes by archive bytes. Decodes every block to count
+templates and columns, so it takes as long as test."""
+
+EXAMPLES = """
+slipstick info app.log.slip
+slipstick info --json *.slip | python3 -m json.tool"""
+
+JSON = Option(
+    ("--json",),
+    "one JSON object for each archive, each on a line",
+    details="Keys: path and those of slipstick.logs.Archive.info(), ratio.",
+)
+
+ALL = Option(
+    ("-a", "--all"),
+    f"every stream, not only the {STREAMS_SHOWN} largest",
+)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    paths = _files.inputs(arguments)
+    shown: list[dict[str, Any]] = []
+    code = _files.for_each(paths, lambda path: shown.append(_show(path, arguments)))
+    if len(shown) > 1 and not arguments.json:
+        say(_format_total(shown))
+    return code
+
+
+def _show(path: str, arguments: argparse.Namespace) -> dict[str, Any]:
+    if path == _files.STREAM:
+        raise Complaint("is a stream; info needs a file")
+    with _files.open_input(path) as source:  # for its messages about what is no file or no archive
+        if not source.is_file:
+            raise Complaint("is not a regular file; info needs one")
+        if source.source.format != "slipstick":
+            raise Complaint(_unpack.not_an_archive(source))
+    with Archive(path) as archive:
+        info = archive.info()
+    if arguments.json:
+        import json
+
+        say(json.dumps({"path": display(path), **info, "ratio": _ratio(info)}) + "\n")
+    else:
+        say(_format(path, info, len(info["streams"]) if arguments.all else STREAMS_SHOWN))
+    return info
+
+
+def _ratio(info: dict[str, Any]) -> float:
+    return info["raw_bytes"] / info["archive_bytes"]
+
+
+def _format(path: str, info: dict[str, Any], most_streams: int) -> str:
+    lines = [
+        display(path),
+        f"  raw        {info['raw_bytes']:,} bytes, {info['lines']:,} lines",
+        f"  archive    {info['archive_bytes']:,} bytes, ratio {_ratio(info):.2f}",
+        f"  blocks     {info['blocks']:,}, level {info['level']}, format version {info['version']}",
+        f"  templates  {info['templates']:,}",
+    ]
+    if info["categories"]:
+        lines += ["", f"  {'archive':>14} {'share':>6}  where the bytes went"]
+        for name, size in sorted(info["categories"].items(), key=lambda item: -item[1]):
+            lines.append(f"  {size:>14,} {_share(size, info):>6}  {name}")
+    if info["streams"]:
+        lines += ["", f"  {'archive':>14} {'share':>6} {'raw':>14}  stream"]
+        streams = sorted(info["streams"], key=lambda stream: -stream["archive_bytes"])
+        for stream in streams[:most_streams]:
+            size, name = stream["archive_bytes"], f"{display(stream['name'])} ({stream['kind']})"
+            lines.append(f"  {size:>14,} {_share(size, info):>6} {stream['raw_bytes']:>14,}  {name}")
+        if len(streams) > most_streams:
+            lines.append(f"  and {len(streams) - most_streams} smaller streams (-a shows them)")
+    return "\n".join(lines) + "\n\n"
+
+
+def _share(size: int, info: dict[str, Any]) -> str:
+    return f"{size / info['archive_bytes']:.1%}"
+
+
+def _format_total(infos: list[dict[str, Any]]) -> str:
+    total = {key: sum(info[key] for info in infos) for key in ("raw_bytes", "archive_bytes", "lines")}
+    return (
+        f"{len(infos)} archives: {total['raw_bytes']:,} bytes, {total['lines']:,} lines"
+        f" in {total['archive_bytes']:,} bytes, ratio {_ratio(total):.2f}\n"
+    )
+
+
+VERB = Verb(
+    name="info",
+    operands=("FILE.slip...",),
+    description=DESCRIPTION,
+    options=(JSON, ALL),
+    examples=EXAMPLES,
+    run=run,
+)

@@ -1,0 +1,49 @@
+"""Losses of a linear head over a large vocabulary, from statistics that are streamed: the logits are never held in memory.
+
+>>> import numpy as np
+>>> from slipstick import losses
+>>> hidden, weight = np.ones((2, 8), np.float32), np.eye(5, 8, dtype=np.float32)
+>>> targets = np.array([1, 4])
+>>> bool(abs(losses.linear_cross_entropy(hidden, weight, targets) - np.log(5)) < 1e-6)
+True
+
+`row_statistics` gives the numbers, and any differentiable function of them is a loss with an exact gradient; `linear_cross_entropy` is the
+common one. Both take NumPy arrays and torch tensors, on the processor; torch is imported only when it is given. The other losses in
+`losses.__all__` take torch tensors. `SphericalHead` takes both.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from . import _family
+from ._cross_entropy import linear_cross_entropy, linear_cross_entropy_and_grad
+from ._statistics import ERROR_BOUNDS, RowStatistics, TopK, row_statistics
+
+if TYPE_CHECKING:
+    from ._torch_cross_entropy import LinearCrossEntropy
+
+__all__ = [
+    "ERROR_BOUNDS",
+    "LinearCrossEntropy",
+    "RowStatistics",
+    "TopK",
+    "linear_cross_entropy",
+    "linear_cross_entropy_and_grad",
+    "row_statistics",
+    *_family.FILES,
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "LinearCrossEntropy":  # a torch.nn.Module
+        from ._torch_cross_entropy import LinearCrossEntropy
+
+        return LinearCrossEntropy
+    if name in _family.FILES:
+        return _family.load(name)
+    raise AttributeError(f"module 'slipstick.losses' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

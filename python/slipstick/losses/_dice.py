@@ -1,0 +1,124 @@
+"""Self-adjusting Dice losses: overlap of prediction and label, easy examples weighted down."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from ._row_chunks import ChunkedRows, Head
+from ._rows import Rows, check_choice, check_number, log1m_exp
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from ._rows import Streaming
+
+INFINITY = float("inf")
+
+
+def dice_loss(
+    hidden: torch.Tensor,
+    weight: torch.Tensor,
+    targets: torch.Tensor,
+    *,
+    alpha: float = 0.01,
+    gamma: float = 1.0,
+    bias: torch.Tensor | None = None,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+    **streaming: Unpack[Streaming],
+) -> torch.Tensor:
+    """1 - (2 f + gamma) / (f + 1 + gamma) with f = (1 - p)^alpha p, p the softmax probability of the label: the paper's loss of an example.
+
+    Args:
+        alpha: >= 0, weighs down examples that are already right.
+        gamma: > 0, smoothing.
+        The others and what is returned and raised: see focal_loss.
+    Source: Li et al. 2020, Dice loss for data-imbalanced NLP tasks (arXiv:1911.02855), the self-adjusting form.
+    """
+    _check_dice("dice_loss", alpha, gamma)
+    rows = Rows(
+        "dice_loss",
+        hidden,
+        weight,
+        targets,
+        ("target", "lse"),
+        bias=bias,
+        ignore_index=ignore_index,
+        reduction=reduction,
+        **streaming,
+    )
+    overlap = _overlap(rows.log_prob(), alpha)
+    return rows.reduce((1 - overlap) / (overlap + 1 + gamma))
+
+
+def all_class_dice_loss(
+    hidden: torch.Tensor,
+    weight: torch.Tensor,
+    targets: torch.Tensor,
+    *,
+    alpha: float = 0.01,
+    gamma: float = 1.0,
+    scope: str = "batch",
+    bias: torch.Tensor | None = None,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+    softcap: float | None = None,
+    scale: float = 1.0,
+    workspace: int | None = None,
+) -> torch.Tensor:
+    """The released code's sum over all classes j of 1 - (2 f_j t_j + gamma) / (F_j + T_j + gamma), f_j = (1 - p_j)^alpha p_j, t one-hot.
+
+    Args:
+        scope: "batch": F_j and T_j are sums of f_j and t_j over the rows that count, as in the code; "example": they are the row's own.
+        workspace: bytes for the logits of a chunk of rows and what is computed from them; default 64 MiB.
+        The others: see dice_loss; what is returned and raised: see focal_loss.
+    Notes:
+        Whole rows in chunks: four products of the size of the logits for loss and gradients. With scope "batch" rows are coupled, so
+        that a row's loss depends on the batch.
+    Source: Li et al. 2020 (arXiv:1911.02855); their repository dice_loss_for_NLP, loss/dice_loss.py.
+    """
+    name = "all_class_dice_loss"
+    _check_dice(name, alpha, gamma)
+    check_choice(name, "scope", scope, ("batch", "example"))
+    chunks = ChunkedRows(
+        name,
+        Head(hidden, weight, bias),
+        targets=targets,
+        ignore_index=ignore_index,
+        reduction=reduction,
+        softcap=softcap,
+        scale=scale,
+        workspace=workspace,
+    )
+    if scope == "example":
+        return chunks.reduce(chunks.map(all_class_losses, alpha=alpha, gamma=gamma))
+    denominators = chunks.sum(class_overlaps, alpha=alpha) + chunks.label_counts() + gamma
+    everywhere = (1 - gamma / denominators).sum()
+    return chunks.reduce(everywhere - 2 * chunks.map(label_overlaps, alpha=alpha) / denominators[chunks.labels])
+
+
+def all_class_losses(logits: torch.Tensor, labels: torch.Tensor, alpha: float, gamma: float) -> torch.Tensor:
+    overlap = _overlap(torch.log_softmax(logits, 1), alpha)
+    own = overlap.gather(1, labels[:, None])[:, 0]
+    return (overlap / (overlap + gamma)).sum(1) - own / (own + gamma) + (1 - own) / (own + 1 + gamma)
+
+
+def label_overlaps(logits: torch.Tensor, labels: torch.Tensor, alpha: float) -> torch.Tensor:
+    return _overlap(torch.log_softmax(logits, 1).gather(1, labels[:, None])[:, 0], alpha)
+
+
+def class_overlaps(logits: torch.Tensor, labels: torch.Tensor, alpha: float) -> torch.Tensor:
+    """Summed over the rows: (V,)."""
+    return _overlap(torch.log_softmax(logits, 1), alpha).sum(0)
+
+
+def _check_dice(name: str, alpha: float, gamma: float) -> None:
+    check_number(name, "alpha", alpha, "a finite number of at least 0", 0 <= alpha < INFINITY)
+    check_number(name, "gamma", gamma, "a positive number", 0 < gamma < INFINITY)
+
+
+def _overlap(log_prob: torch.Tensor, alpha: float) -> torch.Tensor:
+    """(1 - p)^alpha p."""
+    return torch.exp(log_prob if alpha == 0 else log_prob + alpha * log1m_exp(log_prob))

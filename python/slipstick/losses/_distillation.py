@@ -1,0 +1,274 @@
+"""Divergences between the distributions of a teacher's and a student's head, neither set of logits kept.
+
+Both heads' logits are needed together, so rows go in chunks of bounded memory; the divergences over a few classes need no more
+than those classes' logits.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from ._gathered_logits import gathered_logits
+from ._labels import check_labels
+from ._row_chunks import ChunkedRows, Head
+from ._rows import Rows, check_choice, check_head, check_number, check_reduction, reduce_losses
+from ._torch import as_autocast
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from ._rows import Streaming
+
+DIVERGENCES = ("forward_kl", "reverse_kl", "jensen_shannon", "binary_kl", "binary_kl_norm")
+
+
+def distillation_loss(
+    hidden: torch.Tensor,
+    weight: torch.Tensor,
+    teacher_hidden: torch.Tensor,
+    teacher_weight: torch.Tensor,
+    targets: torch.Tensor | None = None,
+    *,
+    divergence: str = "forward_kl",
+    temperature: float = 1.0,
+    mixture: float = 0.5,
+    bias: torch.Tensor | None = None,
+    teacher_bias: torch.Tensor | None = None,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+    softcap: float | None = None,
+    scale: float = 1.0,
+    workspace: int | None = None,
+) -> torch.Tensor:
+    """T^2 times a divergence of student and teacher at temperature T; q is the teacher's and p the student's softmax of z/T.
+
+    forward_kl: KL(q || p). reverse_kl: KL(p || q). jensen_shannon: b KL(q || m) + (1 - b) KL(p || m), m = b q + (1 - b) p, b = mixture.
+    binary_kl: sum_j KL(Bernoulli(s(z_j^q / T)) || Bernoulli(s(z_j^p / T))), s the sigmoid. binary_kl_norm: sum_j KL(Bernoulli(1/2) ||
+    Bernoulli(s((z_j^p - z_j^q) / T))).
+
+    Args:
+        hidden, weight, bias: the student's: (..., D), (V, D), (V,) or None.
+        teacher_hidden, teacher_weight, teacher_bias: the teacher's: (..., E), (V, E), (V,) or None. They get gradients if they ask for
+            them; call under detach() or with frozen tensors otherwise.
+        targets: (...) int64; only says which rows count. None: all do.
+        divergence: one of the five above.
+        temperature: > 0.
+        mixture: b, between 0 and 1; only for jensen_shannon.
+        softcap, scale: of both heads.
+        workspace: bytes for the logits of a chunk of rows and what is computed from them; default 64 MiB.
+        ignore_index, reduction: see focal_loss.
+    Returns:
+        A scalar, or (...) for "none"; float64 for float64 inputs, else float32.
+    Raises:
+        ValueError: shapes do not fit, a number is out of range, divergence or reduction is unknown.
+        TypeError: an argument is no tensor, targets is not int64. IndexError: a label is out of range.
+    Notes:
+        Eight products of the size of the logits where both heads get gradients, five where the teacher does not. Half-precision heads
+        are widened to float32 once. A class whose logits are -inf on both sides is not supported.
+    Source: Hinton, Vinyals and Dean 2015 (arXiv:1503.02531) for T^2; Agarwal et al. 2024, On-policy distillation (arXiv:2306.13649) for
+        the mixture; Yang et al. 2024 (arXiv:2411.08937), whose code has both binary forms (without its clamp of s to [1e-8, 1 - 1e-8]).
+    """
+    name = "distillation_loss"
+    check_choice(name, "divergence", divergence, DIVERGENCES)
+    check_number(name, "temperature", temperature, "a positive number", 0 < temperature < math.inf)
+    check_number(name, "mixture", mixture, "a number between 0 and 1", 0 < mixture < 1)
+    _check_teacher(name, hidden, weight, teacher_hidden, teacher_weight, targets)
+    chunks = ChunkedRows(
+        name,
+        Head(hidden, weight, bias),
+        Head(teacher_hidden, teacher_weight, teacher_bias),
+        targets=targets,
+        ignore_index=ignore_index,
+        reduction=reduction,
+        softcap=softcap,
+        scale=scale,
+        workspace=workspace,
+    )
+
+    kind = DIVERGENCES.index(divergence)
+    return temperature**2 * chunks.reduce(chunks.map(row_divergences, kind=kind, temperature=temperature, mixture=mixture))
+
+
+def row_divergences(logits: torch.Tensor, teacher_logits: torch.Tensor, *labels_and_numbers: Any) -> torch.Tensor:
+    kind, temperature, mixture = labels_and_numbers[-3:]  # the labels only say which rows count
+    return _divergence(DIVERGENCES[int(kind)], logits / temperature, teacher_logits / temperature, mixture)
+
+
+def subset_distillation_loss(
+    hidden: torch.Tensor,
+    weight: torch.Tensor,
+    teacher_hidden: torch.Tensor,
+    teacher_weight: torch.Tensor,
+    subset: torch.Tensor,
+    targets: torch.Tensor | None = None,
+    *,
+    renormalize: bool = True,
+    temperature: float = 1.0,
+    bias: torch.Tensor | None = None,
+    teacher_bias: torch.Tensor | None = None,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+    **streaming: Unpack[Streaming],
+) -> torch.Tensor:
+    """T^2 sum over j in a subset of the classes of q_j log(q_j / p_j), q the teacher's and p the student's softmax of z/T.
+
+    Args:
+        subset: (..., k) int64, the classes of each row, none twice.
+        renormalize: q and p are softmaxes over the subset, so that the sum is a KL divergence; False: over all classes, as they are.
+        streaming: softcap, scale, filter_eps, workspace, threads: see row_statistics; without renormalize the log-sum-exps are streamed.
+        The others and what is returned and raised: see distillation_loss. IndexError too where subset is out of range.
+    Notes:
+        With renormalize the work is O(N k (D + E)), and none over the vocabulary.
+    Source: the sum of DAC-KL (arXiv:2407.10068) over a range of the teacher's distribution, which is for the caller to choose; the
+        paper trains a small network for it.
+    """
+    name = "subset_distillation_loss"
+    _check_teacher(name, hidden, weight, teacher_hidden, teacher_weight, targets)
+    if subset.dtype != torch.int64 or subset.ndim != hidden.ndim or subset.shape[:-1] != hidden.shape[:-1]:
+        raise ValueError(
+            f"{name}: subset is {str(subset.dtype)[6:]} of shape {tuple(subset.shape)}; expected int64 of {(*hidden.shape[:-1], 'k')}"
+        )
+    subset = torch.where(check_labels(name, subset, weight.shape[0], None, "subset"), subset, 0)
+    check_number(name, "temperature", temperature, "a positive number", 0 < temperature < math.inf)
+    return _subset_divergence(
+        name,
+        (hidden, weight, bias),
+        (teacher_hidden, teacher_weight, teacher_bias),
+        subset,
+        targets,
+        renormalize,
+        temperature,
+        ignore_index,
+        reduction,
+        streaming,
+    )
+
+
+def top_k_distillation_loss(
+    hidden: torch.Tensor,
+    weight: torch.Tensor,
+    teacher_hidden: torch.Tensor,
+    teacher_weight: torch.Tensor,
+    targets: torch.Tensor | None = None,
+    *,
+    k: int = 10,
+    renormalize: bool = True,
+    temperature: float = 1.0,
+    bias: torch.Tensor | None = None,
+    teacher_bias: torch.Tensor | None = None,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+    **streaming: Unpack[Streaming],
+) -> torch.Tensor:
+    """subset_distillation_loss over the k classes of each row that the teacher holds for most probable.
+
+    Args:
+        k: 1 to V, and at most 256, as topk of row_statistics.
+        The others and what is returned and raised: see subset_distillation_loss.
+    Notes:
+        One pass over the teacher's vocabulary, without gradient, finds the classes; with renormalize there is none over the student's.
+    Source: KL-Top of Hu et al. 2025, OSTQuant (arXiv:2501.13987); renormalised on both sides as the sparse KL of Sieberling et al. 2024,
+        EvoPress (arXiv:2410.14649), in its code.
+    """
+    name = "top_k_distillation_loss"
+    _check_teacher(name, hidden, weight, teacher_hidden, teacher_weight, targets)
+    check_number(name, "k", k, f"a whole number from 1 to {weight.shape[0]}", isinstance(k, int) and 1 <= k <= weight.shape[0])
+    check_number(name, "temperature", temperature, "a positive number", 0 < temperature < math.inf)
+    with torch.no_grad():
+        rows = Rows(name, teacher_hidden, teacher_weight, None, ("topk",), bias=teacher_bias, reduction=reduction, topk=k, **streaming)
+        subset = rows.statistics.topk.indices.clamp(min=0).reshape(*hidden.shape[:-1], k)
+    return _subset_divergence(
+        name,
+        (hidden, weight, bias),
+        (teacher_hidden, teacher_weight, teacher_bias),
+        subset,
+        targets,
+        renormalize,
+        temperature,
+        ignore_index,
+        reduction,
+        streaming,
+    )
+
+
+def _check_teacher(
+    name: str,
+    hidden: torch.Tensor,
+    weight: torch.Tensor,
+    teacher_hidden: torch.Tensor,
+    teacher_weight: torch.Tensor,
+    targets: torch.Tensor | None,
+) -> None:
+    check_head(name, hidden, weight, targets)
+    check_head(name, teacher_hidden, teacher_weight, None, "teacher_hidden", "teacher_weight")
+    if teacher_hidden.shape[:-1] != hidden.shape[:-1]:
+        raise ValueError(
+            f"{name}: teacher_hidden has rows of shape {tuple(teacher_hidden.shape[:-1])}; expected {tuple(hidden.shape[:-1])}"
+        )
+    if teacher_weight.shape[0] != weight.shape[0]:
+        raise ValueError(f"{name}: teacher_weight has {teacher_weight.shape[0]} classes; expected {weight.shape[0]}, as weight has")
+
+
+def _divergence(kind: str, student: torch.Tensor, teacher: torch.Tensor, mixture: float) -> torch.Tensor:
+    if kind == "binary_kl":
+        probability = torch.sigmoid(teacher)
+        own = _log_sigmoid(teacher) * probability + _log_sigmoid(-teacher) * (1 - probability)
+        return (own - probability * _log_sigmoid(student) - (1 - probability) * _log_sigmoid(-student)).sum(1)
+    if kind == "binary_kl_norm":
+        difference = student - teacher
+        return (-math.log(2) - 0.5 * (_log_sigmoid(difference) + _log_sigmoid(-difference))).sum(1)
+    log_p, log_q = torch.log_softmax(student, 1), torch.log_softmax(teacher, 1)
+    if kind == "forward_kl":
+        return (log_q.exp() * (log_q - log_p)).sum(1)
+    if kind == "reverse_kl":
+        return (log_p.exp() * (log_p - log_q)).sum(1)
+    log_m = torch.logaddexp(log_q + math.log(mixture), log_p + math.log1p(-mixture))
+    return (mixture * log_q.exp() * (log_q - log_m) + (1 - mixture) * log_p.exp() * (log_p - log_m)).sum(1)
+
+
+def _log_sigmoid(x: torch.Tensor) -> torch.Tensor:
+    return torch.nn.functional.logsigmoid(x)
+
+
+def _subset_divergence(
+    name: str,
+    student: tuple[torch.Tensor, torch.Tensor, torch.Tensor | None],
+    teacher: tuple[torch.Tensor, torch.Tensor, torch.Tensor | None],
+    subset: torch.Tensor,
+    targets: torch.Tensor | None,
+    renormalize: bool,
+    temperature: float,
+    ignore_index: int,
+    reduction: str,
+    streaming: Streaming,
+) -> torch.Tensor:
+    check_reduction(name, reduction)
+    unknown = set(streaming) - {"softcap", "scale", "filter_eps", "workspace", "threads"}
+    if unknown:
+        raise TypeError(f"{name}: got an unexpected argument {min(unknown)!r}")
+    softcap = streaming.get("softcap")
+    scale: Any = streaming.get("scale", 1.0)  # a number or a tensor
+    check_number(name, "softcap", 1 if softcap is None else softcap, "a positive number or None", softcap is None or 0 < softcap < math.inf)
+    check_number(name, "scale", scale, "a finite number", abs(scale) < math.inf)
+    counts = None if targets is None else check_labels(name, targets, student[1].shape[0], ignore_index)
+    options: Streaming = {**streaming, "scale": scale / temperature, "softcap": None if softcap is None else softcap / temperature}
+    log_probs = []
+    for hidden, weight, bias in (student, teacher):
+        hidden, weight = as_autocast(hidden, weight)
+        flat = hidden.reshape(-1, hidden.shape[-1])
+        if counts is not None:  # a NaN in a row that does not count reaches no gradient
+            flat = torch.where(counts.reshape(-1, 1), flat, 0.0)
+        logits = gathered_logits(flat, weight, bias, subset.reshape(len(flat), subset.shape[-1])) * (scale / temperature)
+        if softcap is not None:
+            logits = softcap / temperature * torch.tanh(logits / (softcap / temperature))
+        if renormalize:
+            log_probs.append(torch.log_softmax(logits, 1))
+        else:
+            rows = Rows(name, hidden, weight, targets, ("lse",), bias=bias, ignore_index=ignore_index, reduction=reduction, **options)
+            log_probs.append(logits - rows.of("lse")[:, None])
+    log_p, log_q = log_probs
+    losses = temperature**2 * (log_q.exp() * (log_q - log_p)).sum(1)
+    return reduce_losses(losses.reshape(subset.shape[:-1]), counts, reduction)

@@ -1,0 +1,60 @@
+"""EnsLoss: another random calibrated loss at every step, given by its derivative at the margins of the batch."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from slipstick import _core
+
+from ._rows import check_number, check_reduction, reduce_losses
+
+PURPOSE = 0x456E734C  # "EnsL": this use of a seed has its own random stream
+BLOCKS_A_STEP = 1 << 32  # so that steps of up to 2^34 margins share no random numbers
+
+
+def ens_loss(margins: torch.Tensor, *, seed: int, step: int, exponent: float = 0.0, reduction: str = "mean") -> torch.Tensor:
+    """Random derivative times margin: its gradient at each margin is that of a random convex calibrated loss, drawn for this step.
+
+    Standard normals n are drawn, r = max(-B(n), -1) with B(x) = e^x for exponent 0, else max(1 + exponent x, 0)^(1/exponent), the inverse
+    Box-Cox transform; the i-th smallest r goes to the i-th smallest margin; r is divided by margins above 1; 1e-6 is subtracted; the
+    losses are r m, r without gradient.
+
+    Args:
+        margins: (...) float, y f of a binary classifier f and labels y of -1 or 1; for a head of two classes z_y - z_other.
+        seed: 0 to 2^64 - 1.
+        step: 0 to 2^32 - 1; every step draws another loss, and the same seed and step the same one.
+        exponent: any finite number; the paper's code redraws it from U(-1, 1) or U(0, 1) every few epochs.
+        reduction: "mean", "sum" or "none".
+    Returns:
+        A scalar, or (...) for "none". Its value says nothing; only the gradient does.
+    Raises:
+        ValueError: a number is out of range, reduction is unknown.
+    Notes:
+        Defined for two classes. The draw depends on seed, step and the number of margins alone. Equal margins take derivatives in the
+        order of their places. A NaN margin gives NaN.
+    Source: Dai 2024, EnsLoss: stochastic calibrated loss ensembles for preventing overfitting (arXiv:2409.00908), and its code.
+    """
+    check_reduction("ens_loss", reduction)
+    check_number("ens_loss", "seed", seed, "0 to 2^64 - 1", isinstance(seed, int) and 0 <= seed < 1 << 64)
+    check_number("ens_loss", "step", step, "0 to 2^32 - 1", isinstance(step, int) and 0 <= step < 1 << 32)
+    check_number("ens_loss", "exponent", exponent, "a finite number", abs(exponent) < math.inf)
+    with torch.no_grad():
+        flat = margins.reshape(-1)
+        normals = _normals(seed, step, flat.numel()).to(device=flat.device)
+        box_cox = normals.exp() if exponent == 0 else (1 + exponent * normals).clamp(min=0).pow(1 / exponent)
+        derivatives = torch.empty_like(flat)
+        derivatives[flat.argsort(stable=True)] = (-box_cox).clamp(min=-1).sort().values.to(flat.dtype)
+        derivatives = torch.where(flat > 1, derivatives / flat, derivatives) - 1e-6
+    return reduce_losses(derivatives.reshape(margins.shape) * margins, None, reduction)
+
+
+def _normals(seed: int, step: int, count: int) -> torch.Tensor:
+    """Standard normals (count,) float64 by Box and Muller, two from two words of the house's counter-based stream."""
+    blocks = -(-count // 4)
+    words = torch.frombuffer(bytearray(_core.random_bytes(seed, PURPOSE, step * BLOCKS_A_STEP, blocks)) or bytearray(16), dtype=torch.int32)
+    uniform = ((words[: 4 * blocks].to(torch.int64) & 0xFFFFFFFF).to(torch.float64) + 0.5) / (1 << 32)
+    radius = (-2 * uniform[0::2].log()).sqrt()
+    angle = 2 * math.pi * uniform[1::2]
+    return torch.stack([radius * angle.cos(), radius * angle.sin()], 1).reshape(-1)[:count]

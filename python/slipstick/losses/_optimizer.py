@@ -1,0 +1,51 @@
+"""Gradients orthogonal to their parameter, for any optimizer: the direction that only scales logits is taken out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+
+NOISE = 16  # units of rounding of the gradient's norm; what is left of a gradient parallel to its parameter is below
+
+
+def perpendicular_gradient(parameter: torch.Tensor, gradient: torch.Tensor, *, preserve_norm: bool = False) -> torch.Tensor:
+    """g - (w.g / w.w) w, w and g the whole tensors as vectors.
+
+    Args:
+        parameter: float tensor of any shape.
+        gradient: the same shape.
+        preserve_norm: scale the result to the norm of the gradient, as the released code does and the paper does not.
+    Returns:
+        A new tensor of the shape and dtype of gradient. The gradient itself where the parameter is 0; 0 where the two are parallel up
+        to rounding, with preserve_norm too.
+    Raises:
+        ValueError: shapes differ.
+    Notes:
+        Dot products are taken in float64.
+    Source: Prieto et al. 2025, Grokking at the edge of numerical stability (arXiv:2501.04697), definition 7.
+    """
+    if gradient.shape != parameter.shape:
+        raise ValueError(
+            f"perpendicular_gradient: gradient has shape {tuple(gradient.shape)}; expected that of parameter, {tuple(parameter.shape)}"
+        )
+    w, g = parameter.detach().double(), gradient.detach().double()
+    squares = (w * w).sum()
+    rest = g - torch.where(squares > 0, (w * g).sum() / torch.where(squares > 0, squares, 1.0), 0.0) * w
+    norm, rest_norm = g.norm(), rest.norm()
+    parallel = rest_norm <= NOISE * torch.finfo(gradient.dtype).eps * norm
+    factor = norm / torch.where(parallel, 1.0, rest_norm) if preserve_norm else torch.ones_like(norm)
+    return torch.where(parallel, 0.0, rest * factor).to(gradient.dtype)
+
+
+def project_gradients(parameters: Iterable[torch.Tensor], *, preserve_norm: bool = False) -> None:
+    """Replaces the .grad of every parameter by its perpendicular_gradient; call it between backward() and the optimizer's step().
+
+    Args:
+        parameters: tensors; those without a gradient are left alone.
+        preserve_norm: see perpendicular_gradient.
+    """
+    with torch.no_grad():
+        for parameter in parameters:
+            if parameter.grad is not None:
+                parameter.grad.copy_(perpendicular_gradient(parameter, parameter.grad, preserve_norm=preserve_norm))

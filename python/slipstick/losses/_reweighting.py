@@ -1,0 +1,89 @@
+"""Samples weighted by their own loss: the losses of a batch decide, without gradient, how much each of them counts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from ._preference import sequence_log_prob
+from ._rows import check_choice, check_number
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from ._rows import Streaming
+
+SHAPES = ("linupper", "quadratic", "extremes")
+LEAST_SPREAD = 1e-6  # of the losses of a batch; below it they count as equal
+
+
+def loss_based_weights(losses: torch.Tensor, *, shape: str = "linupper", delta: float = 1.0, temperature: float = 1.0) -> torch.Tensor:
+    """softmax(f(h) / temperature), h = delta (2 l - l_max - l_min) / (l_max - l_min) the losses mapped to [-delta, delta].
+
+    Args:
+        losses: (B,) float, one for each sample of the global batch.
+        shape: f. "linupper": min(h + delta, delta), low losses count less. "quadratic": 1 - h^2 / delta^2, both ends count less.
+            "extremes": |h|, both ends count more.
+        delta, temperature: > 0.
+    Returns:
+        (B,), positive, of sum 1, without gradient; equal weights where all losses are.
+    Raises:
+        ValueError: losses is not (B,), a number is out of range, shape is unknown.
+    Source: Sow et al. 2025, Dynamic loss-based sample reweighting for improved large language model pretraining (arXiv:2502.06733).
+    """
+    name = "loss_based_weights"
+    check_choice(name, "shape", shape, SHAPES)
+    check_number(name, "delta", delta, "a positive number", 0 < delta < float("inf"))
+    check_number(name, "temperature", temperature, "a positive number", 0 < temperature < float("inf"))
+    if losses.ndim != 1:
+        raise ValueError(f"{name}: losses has shape {tuple(losses.shape)}; expected (B,)")
+    losses = losses.detach()
+    if losses.numel() == 0:
+        return losses.clone()
+    most, least = losses.max(), losses.min()
+    mapped = delta * (2 * losses - most - least) / (most - least).clamp(min=LEAST_SPREAD)
+    if shape == "linupper":
+        shaped = (mapped + delta).clamp(max=delta)
+    elif shape == "quadratic":
+        shaped = 1 - mapped.square() / delta**2
+    else:
+        shaped = mapped.abs()
+    return torch.softmax(shaped / temperature, 0)
+
+
+def reweighted_cross_entropy(
+    hidden: torch.Tensor,
+    weight: torch.Tensor,
+    targets: torch.Tensor,
+    *,
+    shape: str = "linupper",
+    delta: float = 1.0,
+    temperature: float = 1.0,
+    bias: torch.Tensor | None = None,
+    ignore_index: int = -100,
+    **streaming: Unpack[Streaming],
+) -> torch.Tensor:
+    """sum over sequences of w l, l a sequence's mean cross-entropy over its tokens that count and w = loss_based_weights(l).
+
+    Args:
+        hidden: (B, T, D) float.
+        weight: (V, D), same dtype.
+        targets: (B, T) int64; padding carries ignore_index. Sequences without a token that counts take no part.
+        shape, delta, temperature: see loss_based_weights.
+        bias, ignore_index, streaming: see focal_loss.
+    Returns:
+        A scalar; 0 where no token counts.
+    Raises:
+        ValueError: targets is not (B, T), else as loss_based_weights and sequence_log_prob.
+    Notes:
+        Where a batch is spread over processes, gather the losses, weigh them with loss_based_weights and multiply by your own here.
+    Source: Sow et al. 2025 (arXiv:2502.06733).
+    """
+    if targets.ndim != 2:
+        raise ValueError(f"reweighted_cross_entropy: targets has shape {tuple(targets.shape)}; expected (B, T)")
+    sums = -sequence_log_prob(hidden, weight, targets, bias=bias, ignore_index=ignore_index, **streaming)
+    lengths = (targets != ignore_index).sum(1)
+    losses = sums[lengths > 0] / lengths[lengths > 0]
+    weights = loss_based_weights(losses, shape=shape, delta=delta, temperature=temperature)
+    return (weights * losses).sum()

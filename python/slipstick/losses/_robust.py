@@ -1,0 +1,320 @@
+"""Label-distributionally robust losses: the worst weighting of margins to other classes, with a price on its divergence from uniform.
+
+With d_j = z_j - z_y + margin [j != y] and K classes they are the maximum over weights q of sum_j q_j d_j - lambda KL(q || 1/K). LDR-KL
+lets q be any distribution, LDR-k-KL bounds each weight by 1/k, ALDR-KL maximises over lambda, too.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from ._row_chunks import ChunkedRows, Head
+from ._rows import Rows, check_number, log1m_exp
+
+MOST_STREAMED_MARGIN = 4.0  # temperatures; rounding of the lse is amplified by e^(margin / temperature) where p is near 1
+SCANNED_TEMPERATURES = 32
+NEWTON_STEPS = 12
+
+
+def ldr_kl_loss(
+    hidden: torch.Tensor,
+    weight: torch.Tensor,
+    targets: torch.Tensor,
+    *,
+    temperature: float = 1.0,
+    margin: float = 0.0,
+    bias: torch.Tensor | None = None,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+    softcap: float | None = None,
+    scale: float = 1.0,
+    filter_eps: float | str | None = None,
+    workspace: int | None = None,
+    threads: int | None = None,
+) -> torch.Tensor:
+    """lambda log(1/K sum_j e^(d_j / lambda)), d_j = z_j - z_y + margin [j != y]; lambda is the temperature.
+
+    Args:
+        temperature: > 0. Towards 0 the loss becomes max(0, max_{j != y} z_j - z_y + margin), towards infinity the mean of d.
+        margin: any finite number; the paper's c.
+        The others and what is returned and raised: see focal_loss.
+    Notes:
+        temperature = 1 and margin = 0 give cross-entropy - log K, so that the loss can be negative. The released code normalises the
+        logits first; this does not. A margin above 4 temperatures is computed from whole rows in chunks of the workspace, because
+        rounding of the lse would be amplified by e^(margin / temperature).
+    Source: Zhu, Ying and Yang 2023, Label distributionally robust losses (arXiv:2112.14869).
+    """
+    name = "ldr_kl_loss"
+    _check_temperature(name, temperature, margin)
+    if margin > MOST_STREAMED_MARGIN * temperature:
+        chunks = ChunkedRows(
+            name,
+            Head(hidden, weight, bias),
+            targets=targets,
+            ignore_index=ignore_index,
+            reduction=reduction,
+            softcap=softcap,
+            scale=scale,
+            workspace=workspace,
+        )
+        return chunks.reduce(chunks.map(ldr_kl_losses, margin=margin, temperature=temperature))
+    rows = Rows(
+        name,
+        hidden,
+        weight,
+        targets,
+        ("target", "lse"),
+        bias=bias,
+        ignore_index=ignore_index,
+        reduction=reduction,
+        softcap=None if softcap is None else softcap / temperature,
+        scale=scale / temperature,
+        filter_eps=filter_eps,
+        workspace=workspace,
+        threads=threads,
+    )
+    log_prob = rows.log_prob()
+    excess = -log_prob
+    if margin != 0:  # 1 + e^(margin / temperature) (1 - p)/p in place of 1/p
+        excess = torch.nn.functional.softplus(margin / temperature + log1m_exp(log_prob) - log_prob, threshold=100.0)
+    return rows.reduce(temperature * (excess - math.log(rows.classes)))
+
+
+def ldr_k_kl_loss(
+    hidden: torch.Tensor,
+    weight: torch.Tensor,
+    targets: torch.Tensor,
+    *,
+    k: int,
+    temperature: float = 1.0,
+    margin: float = 0.0,
+    bias: torch.Tensor | None = None,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+    softcap: float | None = None,
+    scale: float = 1.0,
+    workspace: int | None = None,
+) -> torch.Tensor:
+    """The maximum over distributions q with q_j <= 1/k of sum_j q_j d_j - lambda KL(q || 1/K), d and lambda as in ldr_kl_loss.
+
+    Args:
+        k: 1 to V; 1 is ldr_kl_loss, V the mean of d.
+        workspace: bytes for the logits of a chunk of rows and what is computed from them; default 64 MiB.
+        The others and what is returned and raised: see ldr_kl_loss.
+    Notes:
+        Whole rows in chunks: four products of the size of the logits for loss and gradients. The largest few weights are 1/k and the
+        others a softmax of what is left; the fewest capped weights that satisfy the bound are the maximiser.
+    Source: Zhu, Ying and Yang 2023 (arXiv:2112.14869), as the maximum over the capped simplex; their code does not have it.
+    """
+    name = "ldr_k_kl_loss"
+    _check_temperature(name, temperature, margin)
+    chunks = ChunkedRows(
+        name,
+        Head(hidden, weight, bias),
+        targets=targets,
+        ignore_index=ignore_index,
+        reduction=reduction,
+        softcap=softcap,
+        scale=scale,
+        workspace=workspace,
+    )
+    check_number(name, "k", k, f"a whole number from 1 to {chunks.classes}", isinstance(k, int) and 1 <= k <= chunks.classes)
+    return chunks.reduce(chunks.map(ldr_k_kl_losses, margin=margin, temperature=temperature, k=k))
+
+
+def aldr_kl_loss(
+    hidden: torch.Tensor,
+    weight: torch.Tensor,
+    targets: torch.Tensor,
+    *,
+    initial_temperature: float = 1.0,
+    alpha: float | None = None,
+    margin: float = 0.0,
+    bias: torch.Tensor | None = None,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+    softcap: float | None = None,
+    scale: float = 1.0,
+    workspace: int | None = None,
+) -> torch.Tensor:
+    """The maximum over q and lambda >= 0 of sum_j q_j d_j - lambda KL(q || 1/K) - (alpha/2)(lambda - lambda_0)^2, d as in ldr_kl_loss.
+
+    Args:
+        initial_temperature: lambda_0 > 0.
+        alpha: > log K / lambda_0, which keeps lambda above 0; default 2 log K / lambda_0, as in the released code.
+        workspace: see ldr_k_kl_loss.
+        The others and what is returned and raised: see ldr_kl_loss.
+    Notes:
+        lambda is found for each row by a scan of 32 values and Newton's method from the best one, and is constant for the gradient
+        (envelope theorem). Where the objective has several maxima closer than a step of the scan, the found one may be the lower.
+        lagged_aldr_kl_loss is the cheaper update that the authors ran.
+    Source: Zhu, Ying and Yang 2023 (arXiv:2112.14869).
+    """
+    name = "aldr_kl_loss"
+    _check_temperature(name, initial_temperature, margin, "initial_temperature")
+    chunks = ChunkedRows(
+        name,
+        Head(hidden, weight, bias),
+        targets=targets,
+        ignore_index=ignore_index,
+        reduction=reduction,
+        softcap=softcap,
+        scale=scale,
+        workspace=workspace,
+    )
+    log_classes = math.log(max(2, chunks.classes))
+    price = 2 * log_classes / initial_temperature if alpha is None else alpha
+    least = log_classes / initial_temperature
+    if not least < price < math.inf:
+        raise ValueError(f"{name}: alpha is {price}; expected more than log(V) / initial_temperature = {least:g}")
+    return chunks.reduce(chunks.map(aldr_kl_losses, margin=margin, initial_temperature=initial_temperature, alpha=price))
+
+
+def lagged_aldr_kl_loss(
+    hidden: torch.Tensor,
+    weight: torch.Tensor,
+    targets: torch.Tensor,
+    temperatures: torch.Tensor,
+    *,
+    initial_temperature: float = 1.0,
+    strength: float = 2.0,
+    margin: float = 0.0,
+    bias: torch.Tensor | None = None,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+    softcap: float | None = None,
+    scale: float = 1.0,
+    workspace: int | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """ALDR-KL as its authors train with it: one stored temperature a sample, moved one step at each visit.
+
+    q = softmax(z / lambda_old), lambda = lambda_0 (1 - KL(q || 1/K) / (strength log K)), loss = LDR-KL at lambda with the margin
+    - (strength log K / (2 lambda_0)) (lambda - lambda_0)^2; lambda is constant for the gradient.
+
+    Args:
+        temperatures: (...) float, lambda_old of each row; lambda_0 at a sample's first visit.
+        strength: > 1, so that lambda stays above 0.
+        The others and what is raised: see aldr_kl_loss.
+    Returns:
+        The loss as reduced, and lambda (...) to be stored for the next visit; ignored rows keep theirs.
+    Notes:
+        The released code also normalises the logits and adds 1e-5 to each q_j, which is half of all mass at 50 000 classes; neither is
+        done here.
+    Source: Zhu, Ying and Yang 2023 (arXiv:2112.14869); their repository ICML2023_LDR, loss.py.
+    """
+    name = "lagged_aldr_kl_loss"
+    _check_temperature(name, initial_temperature, margin, "initial_temperature")
+    check_number(name, "strength", strength, "a number above 1", 1 < strength < math.inf)
+    chunks = ChunkedRows(
+        name,
+        Head(hidden, weight, bias),
+        targets=targets,
+        ignore_index=ignore_index,
+        reduction=reduction,
+        softcap=softcap,
+        scale=scale,
+        workspace=workspace,
+    )
+    if temperatures.shape != targets.shape:
+        raise ValueError(f"{name}: temperatures has shape {tuple(temperatures.shape)}; expected that of targets, {tuple(targets.shape)}")
+    log_classes = math.log(max(2, chunks.classes))
+    price = strength * log_classes / initial_temperature
+    assert chunks.counts is not None
+    with torch.no_grad():
+        new = chunks.map(next_temperatures, temperatures, initial_temperature=initial_temperature, strength=price)
+    stored = torch.where(chunks.counts, new.to(temperatures.dtype), temperatures.detach())
+    return chunks.reduce(
+        chunks.map(lagged_losses, temperatures, margin=margin, initial_temperature=initial_temperature, strength=price)
+    ), stored
+
+
+def ldr_kl_losses(logits: torch.Tensor, labels: torch.Tensor, margin: float, temperature: float) -> torch.Tensor:
+    return _log_mean_exp(_margins(logits, labels, margin), temperature)
+
+
+def ldr_k_kl_losses(logits: torch.Tensor, labels: torch.Tensor, margin: float, temperature: float, k: float) -> torch.Tensor:
+    return _capped_maximum(_margins(logits, labels, margin), temperature, int(k))
+
+
+def aldr_kl_losses(logits: torch.Tensor, labels: torch.Tensor, margin: float, initial: float, price: float) -> torch.Tensor:
+    differences = _margins(logits, labels, margin)
+    best = _best_temperature(differences.detach(), initial, price)
+    return _log_mean_exp(differences, best) - price / 2 * (best - initial).square()
+
+
+def next_temperatures(logits: torch.Tensor, labels: torch.Tensor, lagged: torch.Tensor, initial: float, price: float) -> torch.Tensor:
+    if not bool((lagged > 0).all()):
+        raise ValueError(f"lagged_aldr_kl_loss: temperatures holds {float(lagged[~(lagged > 0)][0])}; expected positive numbers")
+    return initial - _uniform_divergence(logits.detach(), lagged) / price
+
+
+def lagged_losses(
+    logits: torch.Tensor, labels: torch.Tensor, lagged: torch.Tensor, margin: float, initial: float, price: float
+) -> torch.Tensor:
+    current = next_temperatures(logits, labels, lagged, initial, price)
+    return _log_mean_exp(_margins(logits, labels, margin), current) - price / 2 * (current - initial).square()
+
+
+def _check_temperature(name: str, temperature: float, margin: float, argument: str = "temperature") -> None:
+    check_number(name, argument, temperature, "a positive number", 0 < temperature < math.inf)
+    check_number(name, "margin", margin, "a finite number", abs(margin) < math.inf)
+
+
+def _margins(logits: torch.Tensor, labels: torch.Tensor, margin: float) -> torch.Tensor:
+    """d: the logits less the label's, the margin added to all but the label's own."""
+    differences = logits - logits.gather(1, labels[:, None]) + margin
+    return differences.scatter(1, labels[:, None], 0.0)
+
+
+def _log_mean_exp(differences: torch.Tensor, temperature: float | torch.Tensor) -> torch.Tensor:
+    """lambda log(1/K sum_j e^(d_j / lambda)), lambda a number or (rows,)."""
+    column = temperature[:, None] if isinstance(temperature, torch.Tensor) else temperature
+    return temperature * (torch.logsumexp(differences / column, 1) - math.log(differences.shape[1]))
+
+
+def _capped_maximum(differences: torch.Tensor, temperature: float, k: int) -> torch.Tensor:
+    scaled = differences / temperature
+    classes = scaled.shape[1]
+    if k == classes:
+        return differences.mean(1)
+    top, where = torch.topk(scaled, k, dim=1)
+    rest = torch.logsumexp(scaled.scatter(1, where[:, : k - 1], -math.inf), 1)
+    # tails[:, m]: log-sum-exp of all but the m largest, built up from the smallest set so that nothing is subtracted
+    tails = torch.logcumsumexp(torch.cat([rest[:, None], top[:, : k - 1].flip(1)], 1), 1).flip(1)
+    capped = torch.arange(k, dtype=scaled.dtype, device=scaled.device)
+    share = 1 - capped / k
+    within_bound = torch.log(share) + top - tails <= -math.log(k)
+    within_bound[:, k - 1] = True  # one weight of at most 1/k is all that is left; rounding may say otherwise
+    fewest = within_bound.int().argmax(1, keepdim=True)
+    capped_sums = torch.cat([torch.zeros_like(rest)[:, None], top[:, : k - 1].cumsum(1)], 1)
+    # sum of q d/lambda - KL(q || 1/K): capped weights are 1/k, the others share e^(d/lambda - tail)
+    values = capped_sums / k - capped / k * math.log(classes / k) + share * (tails - torch.log(share) - math.log(classes))
+    return temperature * values.gather(1, fewest)[:, 0]
+
+
+def _uniform_divergence(differences: torch.Tensor, temperature: torch.Tensor) -> torch.Tensor:
+    """KL(softmax(d / lambda) || 1/K), lambda (rows,)."""
+    log_weights = torch.log_softmax(differences / temperature[:, None], 1)
+    return math.log(differences.shape[1]) + (log_weights.exp() * log_weights.clamp(min=torch.finfo(log_weights.dtype).min)).sum(1)
+
+
+def _best_temperature(differences: torch.Tensor, initial: float, price: float) -> torch.Tensor:
+    """The lambda of each row that maximises lambda log(mean e^(d / lambda)) - (price/2)(lambda - initial)^2."""
+    least = initial - math.log(max(2, differences.shape[1])) / price  # KL(q || 1/K) is at most log K
+    grid = torch.linspace(least, initial, SCANNED_TEMPERATURES, dtype=differences.dtype, device=differences.device)
+    values = torch.stack([_log_mean_exp(differences, float(at)) - price / 2 * (at - initial) ** 2 for at in grid], 1)
+    best = values.argmax(1)
+    low, high = grid[(best - 1).clamp(min=0)], grid[(best + 1).clamp(max=len(grid) - 1)]
+    current = grid[best]
+    for _ in range(NEWTON_STEPS):
+        weights = torch.softmax(differences / current[:, None], 1)
+        scaled = differences / current[:, None]
+        average = (weights * scaled).sum(1, keepdim=True)
+        variance = (weights * (scaled - average).square()).sum(1)
+        slope = -_uniform_divergence(differences, current) - price * (current - initial)
+        low, high = torch.where(slope > 0, current, low), torch.where(slope > 0, high, current)
+        step = current - slope / (variance / current - price)
+        current = torch.where((step >= low) & (step <= high), step, (low + high) / 2)
+    return current

@@ -1,0 +1,46 @@
+"""Scores of whole sequences under two models."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from ._preference import sequence_log_prob
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from ._rows import Streaming
+
+
+def likelihood_ratio_score(
+    hidden: torch.Tensor,
+    weight: torch.Tensor,
+    base_hidden: torch.Tensor,
+    base_weight: torch.Tensor,
+    targets: torch.Tensor,
+    *,
+    average: bool = False,
+    bias: torch.Tensor | None = None,
+    base_bias: torch.Tensor | None = None,
+    ignore_index: int = -100,
+    **streaming: Unpack[Streaming],
+) -> torch.Tensor:
+    """log p(y) - log p_base(y) of each sequence: how much likelier a fine-tuned model finds it than its base; low for foreign data.
+
+    Args:
+        hidden, weight, bias: (..., T, D), (V, D), (V,) or None.
+        base_hidden, base_weight, base_bias: (..., T, E), (V', E), (V',) or None.
+        targets: (..., T) int64; padding carries ignore_index.
+        average: divide by the number of tokens that count.
+        streaming: of both heads.
+    Returns:
+        (...), higher is more like the data of fine-tuning; differentiable.
+    Raises:
+        What sequence_log_prob raises.
+    Source: Zhang et al. 2024, Your finetuned large language model is already a powerful out-of-distribution detector (arXiv:2404.08679).
+    """
+    tuned = sequence_log_prob(hidden, weight, targets, average=average, bias=bias, ignore_index=ignore_index, **streaming)
+    base = sequence_log_prob(base_hidden, base_weight, targets, average=average, bias=base_bias, ignore_index=ignore_index, **streaming)
+    return tuned - base

@@ -1,0 +1,133 @@
+"""linear_cross_entropy of torch tensors: in one go with the gradients that will be asked for where its upstream is one number, else from the
+statistics. Both take the row's loss from statistics in float64 and round it once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from . import _head
+from ._cross_entropy import _NAME, _check_class_weight, _shifted
+from ._operators import call
+from ._torch import _name, _sum_type, as_autocast, check_tensors, torch_statistics
+
+__all__ = ["LinearCrossEntropy", "torch_linear_cross_entropy"]
+
+
+def torch_linear_cross_entropy(
+    e: torch.Tensor,
+    c: torch.Tensor,
+    targets: torch.Tensor,
+    bias: torch.Tensor | None,
+    *,
+    ignore_index: int,
+    softcap: float | None,
+    reduction: str,
+    shift: int,
+    label_smoothing: float,
+    z_loss: float,
+    class_weight: torch.Tensor | None,
+    token_weight: torch.Tensor | None,
+    return_lse: bool,
+    filter_eps: float | str | None,
+    workspace: int,
+    threads: int,
+    process_group: Any = None,
+) -> Any:
+    """The loss, or (loss, lse)."""
+    shape = targets.shape
+    rows, labels, weights = _shifted(e, targets, token_weight, shift)
+    rows, c = as_autocast(rows, c)
+    check_tensors(_NAME, rows, c, labels, bias, ("e", "c"))
+    if process_group is None:
+        _check_class_weight(_NAME, class_weight, c.shape[0])
+    weighted_smoothing = class_weight is not None and label_smoothing > 0
+    if weighted_smoothing and softcap is not None:
+        raise ValueError(f"{_NAME}: class_weight with softcap and label_smoothing; expected at most two of them")
+    counts = labels != ignore_index
+    if weighted_smoothing and process_group is not None:
+        raise ValueError(f"{_NAME}: class_weight with process_group and label_smoothing; expected at most two of them")
+    of_label = None if class_weight is None else class_weight.to(torch.float64)[torch.where(counts, labels, 0)]
+    factor = torch.where(counts, 1.0 if weights is None else weights.to(torch.float64), 0.0).to(torch.float64)
+    row_weight = factor if of_label is None else factor * of_label
+
+    differentiated = torch.is_grad_enabled()
+    constant_weights = not (differentiated and any(x is not None and x.requires_grad for x in (class_weight, token_weight)))
+    # Gradients of float16 are rounded after the upstream gradient: a loss scale could not bring back what underflowed before it.
+    at_once = reduction != "none" and not return_lse and not weighted_smoothing and rows.dtype != torch.float16
+    if process_group is None and constant_weights and at_once:
+        scaled = row_weight / row_weight.sum() if reduction == "mean" else row_weight
+        need = [differentiated and x is not None and x.requires_grad for x in (rows, c, bias)]
+        total, *_ = call(
+            "cross_entropy_and_gradients", rows, c, labels, bias, scaled, label_smoothing, z_loss, *need, *_head.map_name(_NAME, softcap, None), 1.0, ignore_index,
+            workspace, _head.filter_bound(_NAME, filter_eps, _name(rows.dtype)), threads,
+        )  # fmt: skip
+        if reduction == "mean":  # 0 / 0 as in torch
+            total = torch.where(counts.any(), total, float("nan"))
+        return total.to(_sum_type(rows.dtype))
+
+    smoothed = label_smoothing > 0 and not weighted_smoothing
+    common: dict[str, Any] = {"ignore_index": ignore_index, "filter_eps": filter_eps, "workspace": workspace}
+    if process_group is None:
+        found = torch_statistics(
+            rows, c, labels, bias, parts=("target", "lse", "mean") if smoothed else ("target", "lse"), topk=0,
+            map_and_cap=_head.map_name(_NAME, softcap, None), scale=1.0, threads=threads, kind=torch.float64, **common,
+        )  # fmt: skip
+        target, lse, mean = found["target"], found["lse"], found["mean"] if smoothed else None
+    else:
+        from ._vocabulary_parallel import parallel_statistics
+
+        target, lse, mean, vocabulary = parallel_statistics(
+            _NAME, rows, c, labels, bias, process_group, with_mean=smoothed, softcap=softcap, threads=threads or None, **common
+        )
+        _check_class_weight(_NAME, class_weight, vocabulary)
+    losses = (1 - label_smoothing) * (lse - target) + z_loss * lse**2
+    if mean is not None:
+        losses = losses + label_smoothing * (lse - mean)
+    losses = losses * row_weight
+    if weighted_smoothing:
+        assert class_weight is not None
+        kind = _sum_type(rows.dtype)
+        average = rows.to(kind) @ (class_weight.to(kind) @ c.to(kind))
+        if bias is not None:
+            average = average + (bias.to(kind) @ class_weight.to(kind))
+        losses = losses + factor * label_smoothing / c.shape[0] * (class_weight.to(torch.float64).sum() * lse - average)
+    losses = torch.where(counts, losses, 0.0)
+    kind = _sum_type(rows.dtype)
+    if reduction == "none":
+        loss = _unshifted(losses, shape, shift).to(kind)
+    else:
+        total = losses.sum()
+        loss = (total / row_weight.sum() if reduction == "mean" else total).to(kind)
+    return (loss, _unshifted(lse.to(kind), shape, shift)) if return_lse else loss
+
+
+def _unshifted(values: torch.Tensor, shape: torch.Size, shift: int) -> torch.Tensor:
+    """Values of the rows at the positions of their targets."""
+    if not shift:
+        return values.reshape(shape)
+    return torch.nn.functional.pad(values.reshape(*shape[:-1], shape[-1] - shift), (shift, 0))
+
+
+class LinearCrossEntropy(torch.nn.Module):
+    """linear_cross_entropy as a module; its options are those of the function, and forward takes (e, c, targets, bias=None)."""
+
+    def __init__(
+        self,
+        ignore_index: int = -100,
+        softcap: float | None = None,
+        reduction: str = "mean",
+        shift: bool | int = 0,
+        **options: Any,
+    ) -> None:
+        super().__init__()
+        self.options = {"ignore_index": ignore_index, "softcap": softcap, "reduction": reduction, "shift": shift, **options}
+
+    def forward(self, e: torch.Tensor, c: torch.Tensor, targets: torch.Tensor, bias: torch.Tensor | None = None) -> Any:
+        from ._cross_entropy import linear_cross_entropy
+
+        return linear_cross_entropy(e, c, targets, bias, **self.options)
+
+    def extra_repr(self) -> str:
+        return ", ".join(f"{name}={value!r}" for name, value in self.options.items())

@@ -1,0 +1,78 @@
+"""Maximum likelihood of a model without its normaliser: the partition function is estimated from sampled classes."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from ._gathered_logits import gathered_logits
+from ._labels import check_labels
+from ._rows import check_head, check_number, check_reduction, reduce_losses
+
+
+def compositional_likelihood_loss(
+    hidden: torch.Tensor,
+    weight: torch.Tensor,
+    targets: torch.Tensor,
+    samples: torch.Tensor,
+    sample_log_prob: torch.Tensor,
+    running: torch.Tensor | None = None,
+    *,
+    momentum: float = 0.1,
+    bias: torch.Tensor | None = None,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """-z_y + log u, u a moving average of (1/k) sum over sampled j of e^(z_j) / q_j, whose expectation is the partition function.
+
+    u = (1 - momentum) u_old + momentum (the batch's average), or that average where there is no u_old. The gradient of log u is the
+    gradient of the batch's average divided by u: the composition of log and expectation, not the biased log of a small sample.
+
+    Args:
+        hidden: (..., D) float.
+        weight: (V, D), same dtype.
+        targets: (...) int64 labels.
+        samples: (k,) int64, classes drawn from the noise distribution q, with replacement.
+        sample_log_prob: (k,), log q of each.
+        running: (...) log u_old of each row, -inf where there is none yet; None: of no row.
+        momentum: above 0, at most 1.
+        bias, ignore_index, reduction: see focal_loss.
+    Returns:
+        The loss, and log u (...) without gradient, to be given as `running` at the row's next visit; ignored rows keep theirs.
+    Raises:
+        ValueError: shapes do not fit, a number is out of range. TypeError: targets is not int64. IndexError: a class is out of range.
+    Notes:
+        O(N k D) work, none over the vocabulary. The value is -z_y + log u; its derivative is that of the batch's average over u.
+    Source: Jiang et al. 2023, Learning unnormalized statistical models via compositional optimization (MECO, arXiv:2306.07485). The
+        objective is the paper's; the moving average is the plain one, read from its abstract.
+    """
+    name = "compositional_likelihood_loss"
+    check_reduction(name, reduction)
+    check_head(name, hidden, weight, targets)
+    check_number(name, "momentum", momentum, "a number above 0 and at most 1", 0 < momentum <= 1)
+    if samples.dtype != torch.int64 or samples.ndim != 1 or len(samples) == 0:
+        raise ValueError(f"{name}: samples is {str(samples.dtype)[6:]} of shape {tuple(samples.shape)}; expected int64 of (k,), k >= 1")
+    if sample_log_prob.shape != samples.shape:
+        raise ValueError(f"{name}: sample_log_prob has shape {tuple(sample_log_prob.shape)}; expected {tuple(samples.shape)}")
+    if running is not None and running.shape != targets.shape:
+        raise ValueError(f"{name}: running has shape {tuple(running.shape)}; expected that of targets, {tuple(targets.shape)}")
+    classes = weight.shape[0]
+    samples = torch.where(check_labels(name, samples, classes, None, "samples"), samples, 0)
+    counts = check_labels(name, targets, classes, ignore_index)
+
+    flat = torch.where(counts.reshape(-1, 1), hidden.reshape(-1, hidden.shape[-1]), 0.0)
+    labels = torch.where(counts, targets, 0).reshape(-1, 1)
+    label_logits = gathered_logits(flat, weight, bias, labels)[:, 0].reshape(targets.shape)
+    dtype = label_logits.dtype
+    sampled = torch.nn.functional.linear(flat.to(dtype), weight[samples].to(dtype), None if bias is None else bias[samples].to(dtype))
+    batch = (torch.logsumexp(sampled - sample_log_prob.detach().to(dtype), 1) - math.log(len(samples))).reshape(targets.shape)
+    now = batch.detach()
+    if running is None:
+        average, kept = now, torch.full_like(now, -math.inf)
+    else:
+        kept = running.detach().to(dtype)
+        mixed = torch.logaddexp(kept + math.log1p(-momentum), now + math.log(momentum)) if momentum < 1 else now
+        average = torch.where(kept == -math.inf, now, mixed)
+    losses = torch.exp(now - average) * (batch - now) + average - label_logits  # the first term is 0 and carries the gradient
+    return reduce_losses(losses, counts, reduction), torch.where(counts, average, kept)
