@@ -1,0 +1,243 @@
+// What the tests of the logs room share: seeded random choices, a small byte codec in zstd's place, logs made on the
+// spot, and the container taken apart and put together again by its layout alone.
+#pragma once
+
+#include <cstdint>
+#include <cstdio>
+#include <initializer_list>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "logs/block.h"
+#include "logs/bytes.h"
+#include "logs/hash.h"
+#include "logs/lexer.h"
+#include "slipstick/logs.h"
+
+namespace logs_test {
+
+using slipstick::Error;
+using slipstick::ErrorKind;
+using namespace slipstick::logs;
+
+// SplitMix64 (Steele, Lea and Flood 2014): tests need speed and a seed, not quality.
+class Random {
+ public:
+  explicit Random(uint64_t seed) : state_(seed) {}
+  uint64_t next() {
+    uint64_t x = state_ += 0x9E3779B97F4A7C15u;
+    x = (x ^ x >> 30) * 0xBF58476D1CE4E5B9u;
+    x = (x ^ x >> 27) * 0x94D049BB133111EBu;
+    return x ^ x >> 31;
+  }
+  uint64_t below(uint64_t count) { return next() % count; }
+  bool chance(uint64_t one_in) { return below(one_in) == 0; }
+  template <class T>
+  const T& of(const std::vector<T>& choices) {
+    return choices[below(choices.size())];
+  }
+  char of(std::string_view choices) { return choices[below(choices.size())]; }
+  std::string text(std::string_view alphabet, size_t size) {
+    std::string out;
+    while (out.size() < size) out.push_back(of(alphabet));
+    return out;
+  }
+  std::string bytes(size_t size) {
+    std::string out;
+    while (out.size() < size) out.push_back(static_cast<char>(next()));
+    return out;
+  }
+
+ private:
+  uint64_t state_;
+};
+
+// Runs of bytes behind a size and a checksum. As strict as the product asks a codec to be, and nothing more.
+class RunCodec : public ByteCodec {
+ public:
+  std::string compress(std::string_view data, int) override {
+    std::string out;
+    put_varint(out, data.size());
+    put_fixed(out, hash64(data.data(), data.size()), 4);
+    for (size_t at = 0; at < data.size();) {
+      size_t run = 1;
+      while (run < 255 && at + run < data.size() && data[at + run] == data[at]) ++run;
+      out.push_back(static_cast<char>(run));
+      out.push_back(data[at]);
+      at += run;
+    }
+    return out;
+  }
+  std::string decompress(std::string_view data, size_t raw_size) override {
+    ByteReader in(data);
+    if (in.varint() != raw_size) in.fail("states another size");
+    uint64_t checksum = in.fixed(4);
+    std::string out;
+    while (!in.done()) {
+      size_t run = in.byte();
+      if (run == 0 || run > raw_size - out.size()) in.fail("has an illegal run");
+      out.append(run, static_cast<char>(in.byte()));
+    }
+    if (out.size() != raw_size) in.fail("is short");
+    if ((hash64(out.data(), out.size()) & UINT32_MAX) != checksum) in.fail("is damaged");
+    return out;
+  }
+};
+
+inline const std::vector<LexerOptions>& all_options() {
+  static const std::vector<LexerOptions> all = {{false, false}, {true, false}, {false, true}, {true, true}};
+  return all;
+}
+
+inline const std::vector<Level>& all_levels() {
+  static const std::vector<Level> all = [] {
+    std::vector<Level> levels;
+    for (const std::string& name : level_names()) levels.push_back(level_of(name));
+    return levels;
+  }();
+  return all;
+}
+
+// Those that are fast enough for hundreds of archives or for many megabytes.
+inline std::vector<Level> quick_levels() { return {Level::fast, Level::standard}; }
+
+template <class... Values>
+std::string format(const char* pattern, Values... values) {
+  char buffer[512];
+  int size = std::snprintf(buffer, sizeof buffer, pattern, values...);
+  return std::string(buffer, static_cast<size_t>(size));
+}
+
+// A server's log of many kinds of values, `lines` lines.
+inline std::string server_log(size_t lines, uint64_t seed) {
+  Random random(seed);
+  std::string out;
+  unsigned second = 3600;
+  for (size_t i = 0; i < lines; ++i) {
+    second += static_cast<unsigned>(random.below(3));
+    out += format("Jun %2u %02u:%02u:%02u combo ", static_cast<unsigned>(1 + i * 20 / lines), second / 3600 % 24, second / 60 % 60,
+                  second % 60);
+    unsigned process = static_cast<unsigned>(1000 + random.below(4));
+    unsigned number = static_cast<unsigned>(random.below(5000));
+    const char* user = random.of(std::vector<const char*>{"root", "guest", "alice", "bob", "carol", "dave"});
+    switch (random.below(5)) {
+      case 0:
+        out += format("sshd[%u]: Accepted password for %s from 10.0.%u.%u port %u ssh2", process, user, number % 4, number % 250,
+                      40000 + number);
+        break;
+      case 1: out += format("kernel: request %08x took %u.%06u s", number * 2654435761u, number / 1000, number); break;
+      case 2: out += format("web[%u]: \"GET /static/%u/index.html?id=%u HTTP/1.1\" 200 %u", process, number % 7, number, number * 3); break;
+      case 3:
+        out += format("job[%u]: {\"id\": %u, \"state\": \"%s\", \"session\": \"%08X-0000-4000-8000-%012x\"}", process, number,
+                      number % 3 ? "done" : "failed", number * 40503u, number);
+        break;
+      default: out += format("disk sd%c: %u%% of /var/lib/data/%u used\r", "abc"[number % 3], number % 100, number % 12);
+    }
+    out.push_back('\n');
+  }
+  return out;
+}
+
+inline std::string pack(std::string_view raw, Level level, int threads = 1) {
+  RunCodec codec;
+  Compressor compressor(level, threads, codec);
+  std::string out = compressor.write(raw);
+  out += compressor.finish();
+  return out;
+}
+
+inline std::string unpack(std::string_view archive, int threads = 1, uint64_t max_memory = 0, uint64_t max_output = 0) {
+  RunCodec codec;
+  Decompressor decompressor(threads, max_memory, max_output, codec);
+  std::string raw, part;
+  decompressor.feed(archive);
+  while (decompressor.next(part)) raw += part;
+  decompressor.finish();
+  return raw;
+}
+
+inline std::string unpack_at_random(std::string_view data) {
+  RunCodec codec;
+  Archive archive(data, codec);
+  std::string raw;
+  for (size_t i = 0; i < archive.block_count(); ++i) raw += archive.decompress_block(i);
+  return raw;
+}
+
+// An archive in parts, as FORMAT.md lays it out; written() fills in every checksum, so that what is behind them can be
+// reached with damaged parts.
+struct Parts {
+  struct Block {
+    uint8_t method = 0;
+    uint64_t raw_bytes = 0, lines = 0, checksum = 0;
+    uint64_t payload_bytes = 0;   // as stated
+    std::string index;            // records
+    std::string payload;
+  };
+  std::string header;   // magic, version, level
+  std::vector<Block> blocks;
+
+  static constexpr size_t kHeaderBytes = 10;
+
+  static Parts read(std::string_view archive) {
+    Parts parts;
+    parts.header = std::string(archive.substr(0, kHeaderBytes));
+    ByteReader in(archive, kHeaderBytes);
+    while (in.byte() == 1) {
+      size_t size = in.varint(), begin = in.at();
+      Block block;
+      block.method = in.byte();
+      block.raw_bytes = in.varint();
+      block.lines = in.varint();
+      block.payload_bytes = in.varint();
+      block.checksum = in.fixed(8);
+      in.fixed(4);   // checksum of the payload
+      block.index = std::string(in.take(size - (in.at() - begin)));
+      in.fixed(4);   // checksum of the header
+      block.payload = std::string(in.take(block.payload_bytes));
+      parts.blocks.push_back(std::move(block));
+    }
+    return parts;
+  }
+
+  static std::string written(const Block& block) {
+    std::string fields(1, static_cast<char>(block.method));
+    put_varint(fields, block.raw_bytes);
+    put_varint(fields, block.lines);
+    put_varint(fields, block.payload_bytes);
+    put_fixed(fields, block.checksum, 8);
+    put_fixed(fields, hash64(block.payload.data(), block.payload.size()), 4);
+    fields += block.index;
+    return sealed(fields) + block.payload;
+  }
+  // A block header around these fields.
+  static std::string sealed(const std::string& fields) {
+    std::string out(1, '\1');
+    put_varint(out, fields.size());
+    out += fields;
+    put_fixed(out, hash64(out.data(), out.size()), 4);
+    return out;
+  }
+
+  std::string written() const {
+    std::string out = header, footer(1, '\2');
+    put_varint(footer, blocks.size());
+    for (const Block& block : blocks) {
+      std::string bytes = written(block);
+      out += bytes;
+      put_varint(footer, bytes.size());
+      put_varint(footer, block.raw_bytes);
+      put_varint(footer, block.lines);
+    }
+    return out + finished(footer);
+  }
+  // Checksum and trailer behind a footer.
+  static std::string finished(std::string footer) {
+    put_fixed(footer, hash64(footer.data(), footer.size()), 4);
+    put_fixed(footer, footer.size() + 12, 8);
+    return footer + "PILS";
+  }
+};
+
+}  // namespace logs_test

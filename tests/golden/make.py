@@ -1,0 +1,88 @@
+"""Makes the golden archives that are missing: each is made once and then never again.
+
+    python tests/golden/make.py
+
+Archives written by any earlier slipstick must decode for ever, so what stands here is read by tests and not rewritten.
+"""
+
+from pathlib import Path
+
+from slipstick import logs
+
+HERE = Path(__file__).parent
+
+
+def small_log() -> bytes:
+    """200 lines with every kind of slot, mixed line ends and no final line feed."""
+    lines = []
+    for i in range(200):
+        second = i % 60
+        lines.append(
+            f"Nov {i // 20:2d} 12:{i // 60:02d}:{second:02d} host app[{1000 + i % 3}]: request {i} took {i * 37 % 1000}.{i % 1000:03d} ms\n"
+        )
+        lines.append(f'10.0.{i % 4}.{i % 250} "GET /item/{i % 7}" id=0x{i * 2654435761 % 2**32:08x} at 23:59:{second:02d},{i:03d}\r\n')
+    return "".join(lines).encode() + b"\x00odd\xff end"
+
+
+def random_bytes() -> bytes:
+    """Bytes that no method makes smaller, from a linear congruence."""
+    state, out = 1, bytearray()
+    for _ in range(300):
+        state = (state * 6364136223846793005 + 1442695040888963407) % 2**64
+        out.append(state >> 56)
+    return bytes(out)
+
+
+def noisy_log() -> bytes:
+    """500 lines with noise enough for a block whose header has records for searches."""
+    state, lines = 1, []
+    for i in range(500):
+        state = (state * 6364136223846793005 + 1442695040888963407) % 2**64
+        lines.append(f"2026-11-25 {i // 60 % 24:02d}:{i % 60:02d}:07 worker {i % 9} stored block {state:016x}\n")
+    return "".join(lines).encode()
+
+
+def session_log() -> bytes:
+    """150 lines of a few processes at a time: values that come back within a session, drifting numbers, names, times, long words."""
+    state, lines, jobs = 7, [], {}
+
+    def below(count: int) -> int:
+        nonlocal state
+        state = (state * 6364136223846793005 + 1442695040888963407) % 2**64
+        return (state >> 33) % count
+
+    for i in range(150):
+        process = 2000 + 37 * below(5)
+        head = f"Nov 25 {8 + i // 50:02d}:{i % 60:02d}:{below(60):02d}.{below(1000):03d} node{i // 50} app[{process}]: "
+        job, user = jobs.setdefault(process, (below(10**9), f"user{below(9)}"))
+        step = below(5)
+        if step == 0:
+            lines.append(f"{head}accepted {user} from 10.{below(3)}.0.{below(250)} port {1024 + below(60000)}\n")
+        elif step == 1:
+            lines.append(f"{head}job {job} of {user} runs on {below(2**32):08X}, try {i // 7:05d}\n")
+        elif step == 2:
+            lines.append(f"{head}job {job} took {below(10**6) / 1000:.3f} ms, code {(0, 0, 0, 1, 255)[below(5)]}\n")
+        elif step == 3:
+            lines.append(f'{head}reads "/srv/{user}/part-{below(10):03d}/shard-of-{below(10**12)}.dat" of {i * 4096} bytes\r\n')
+        else:
+            lines.append(f"{head}state of {jobs.pop(process)[1]} is {('up', 'down', 'gone', 'lost')[below(4)]}, {i} jobs so far\n")
+    return "".join(lines).encode()
+
+
+def contents() -> dict[str, tuple[bytes, str]]:
+    """Name of each golden archive, its raw bytes and its level."""
+    return {
+        "v1_fast.slip": (small_log(), "fast"),
+        "v1_default.slip": (small_log(), "default"),
+        "v1_stored.slip": (random_bytes(), "default"),
+        "v1_zstd.slip": (bytes(range(256)) * 40, "default"),
+        "v1_empty.slip": (b"", "default"),
+        "v1_records.slip": (noisy_log(), "default"),
+        "v1_max.slip": (session_log(), "max"),
+    }
+
+
+if __name__ == "__main__":
+    for name, (raw, level) in contents().items():
+        if not (HERE / name).exists():
+            (HERE / name).write_bytes(logs.compress(raw, level=level))

@@ -1,0 +1,127 @@
+"""A reader of slipstick archives, written from cpp/logs/FORMAT.md alone: slow, simple, and a test of that text.
+
+It shares no code with the library; names and section numbers are the document's. read(archive) gives the content, or
+ValueError for an archive that breaks a rule. A block of 20 KB takes about a second.
+"""
+
+from __future__ import annotations
+
+import re
+
+import zstandard
+
+from format_reader.default import DefaultBlock
+from format_reader.fast import FastBlock
+from format_reader.max_symbols import MaxBlock
+from format_reader.max_text import LARGEST, MaxText
+from format_reader.mixed import MixedText
+from format_reader.numbers import Bytes, check, hash32, hash64
+
+MAGIC = bytes.fromhex("89 53 4C 49 50 0D 0A 1A")
+
+
+# 2. An archive
+
+
+def read(data: bytes) -> bytes:
+    """The content of one archive or of several that follow each other."""
+    at = Bytes(data)
+    content = b""
+    while True:
+        check(at.take(8) == MAGIC, "not an archive")
+        check(at.number(1) == 1, "unsupported version")
+        check(at.number(1) <= 2, "unknown level")
+        blocks = []
+        while (tag := at.number(1)) == 1:
+            begin = at.at - 1
+            raw, lines = read_block(at, begin)
+            content += raw
+            blocks.append((at.at - begin, len(raw), lines))
+        check(tag == 2, "neither block nor footer")
+        begin = at.at - 1
+        footer = [tuple(at.varint() for _ in range(3)) for _ in range(at.varint())]
+        check(footer == blocks, "footer and blocks differ")
+        end = at.at
+        check(at.number(4) == hash32(data[begin:end]), "footer checksum")
+        check(at.number(8) == at.at + 4 - begin and at.take(4) == b"PILS", "trailer")
+        if at.done():
+            return content
+
+
+# 3. A block
+
+
+def read_block(at: Bytes, begin: int) -> tuple[bytes, int]:
+    """The raw bytes of a block whose tag was read, and its field `lines` as it stands."""
+    size = at.varint()
+    check(size <= 1024, "header too large")
+    fields = Bytes(at.take(size))
+    end = at.at
+    check(at.number(4) == hash32(at.data[begin:end]), "header checksum")
+    method, raw_size, lines, payload_size = fields.number(1), fields.varint(), fields.varint(), fields.varint()
+    raw_sum, payload_sum = fields.number(8), fields.number(4)
+    records = read_records(fields)
+    check(method <= 4, "unsupported method")
+    check(raw_size <= 2**26 and lines >> 1 <= raw_size and lines != 1 and payload_size <= raw_size, "illegal size")
+    payload = at.take(payload_size)
+    check(hash32(payload) == payload_sum, "payload checksum")
+    if method == 0:
+        raw = payload
+    elif method == 1:
+        raw = unzstd(payload, raw_size)
+    else:
+        streams = Bytes(payload)
+        symbols, text = read_stream(streams, raw_size), read_stream(streams, raw_size)
+        check(streams.done(), "bytes after the last stream")
+        raw = {2: FastBlock, 3: DefaultBlock, 4: MaxBlock}[method](symbols, text).read(lines >> 1, raw_size)
+    check(len(raw) == raw_size and hash64(raw) == raw_sum, "raw checksum")
+    if field := records.get(1):
+        check(all(has_group(field, group[1].lower()) for group in re.finditer(rb"(?i)(?=([a-z]{4}))", raw)), "a letter group is denied")
+    return raw, lines
+
+
+def read_records(at: Bytes) -> dict[int, bytes]:
+    records = {}
+    while not at.done():
+        kind = at.varint()
+        records[kind] = at.take(at.varint())
+    if 2 in records:
+        times = Bytes(records[2])
+        check(times.varint() >= 0 and times.varint() >= times.varint() and times.done(), "the last time is before the least")
+    return records
+
+
+def has_group(field: bytes, group: bytes) -> bool:
+    """Whether the block may have four letters, given in lower case."""
+    if max(group) <= ord("f"):
+        return True
+    code = 0
+    for letter in group:
+        code = code << 5 | letter - ord("a") + 1
+    bit = (code * 0x9E3779B1 % 2**32) * len(field) * 8 >> 32
+    return field[bit // 8] >> bit % 8 & 1 == 1
+
+
+def unzstd(data: bytes, size: int) -> bytes:
+    try:
+        raw = zstandard.ZstdDecompressor().decompress(data, max_output_size=max(size, 1), allow_extra_data=False)
+    except zstandard.ZstdError as error:
+        raise ValueError(f"zstd frame: {error}") from None
+    check(len(raw) == size, "zstd frame of another size")
+    return raw
+
+
+def read_stream(at: Bytes, raw_size: int) -> bytes:
+    codec, size, packed_size = at.number(1), at.varint(), at.varint()
+    packed = at.take(packed_size)
+    check(codec <= 3 and size <= 3 * raw_size + 1024, "illegal stream")
+    if codec == 0:
+        check(size == packed_size, "stored stream of another size")
+        return packed
+    if codec == 1:
+        return unzstd(packed, size)
+    if codec == 3:
+        check(size <= LARGEST and size <= 4096 * (packed_size + 1) - 1, "text of max too long")
+        return MaxText(packed, size).read()
+    check(size <= 96 * 1024, "mixed text too long")
+    return MixedText(packed, size).read()
