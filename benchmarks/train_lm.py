@@ -1,0 +1,286 @@
+"""A small language model trained with slipstick: the streamed loss, small formats emulated, and its own log packed at the end.
+
+    python benchmarks/train_lm.py                                        trains, logs to train_lm.log, packs that
+    python benchmarks/train_lm.py --weights mxfp4 --activations e4m3fn --gradients e5m2 --z-loss 1e-4
+    python benchmarks/train_lm.py --study spikes                         do fewer mantissa bits spike at high learning rates?
+    python benchmarks/train_lm.py --study collapse                       softmax collapse stops grokking, StableMax does not
+
+The text is the language reference that ships with Python (pydoc_data), its words the vocabulary: a head of ten thousand classes over a model
+of a hundred thousand parameters, so that the head is most of the work, as it is in small language models. Formats are those of the inputs of
+every linear layer and of the head; the products inside attention, and the gradient of the logits, stay float32. Both studies are of published
+effects, small: "To FP8 and Back Again" (Lee et al. 2024, arXiv 2405.18710) and "Grokking at the Edge of Numerical Stability" (Prieto et al.
+2025, arXiv 2501.04697). They print a table, and with matplotlib draw a PNG beside it. Needs torch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import pathlib
+import statistics
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from harness import text_table
+from losses import words
+from torch import nn
+
+from slipstick import logs, losses, lowbit
+from slipstick.lowbit import studies
+
+KINDS = ("weights", "activations", "gradients")
+CONTEXT, BATCH, WIDTH, HEADS, LAYERS = 32, 16, 64, 4, 2
+
+
+class Block(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention_norm, self.mix_norm = nn.LayerNorm(WIDTH), nn.LayerNorm(WIDTH)
+        self.qkv, self.out = nn.Linear(WIDTH, 3 * WIDTH), nn.Linear(WIDTH, WIDTH)
+        self.mix = nn.Sequential(nn.Linear(WIDTH, 4 * WIDTH), nn.GELU(), nn.Linear(4 * WIDTH, WIDTH))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        batch, length, _ = x.shape
+        q, k, v = self.qkv(self.attention_norm(x)).view(batch, length, 3, HEADS, WIDTH // HEADS).permute(2, 0, 3, 1, 4)
+        y = nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+        x = x + self.out(y.transpose(1, 2).reshape(batch, length, WIDTH))
+        return x + self.mix(self.mix_norm(x))
+
+
+class Model(nn.Module):
+    """A transformer up to its last norm; the head is a parameter, since the logits are never made."""
+
+    def __init__(self, vocabulary: int) -> None:
+        super().__init__()
+        self.embed, self.place = nn.Embedding(vocabulary, WIDTH), nn.Embedding(CONTEXT, WIDTH)
+        self.blocks = nn.Sequential(*(Block() for _ in range(LAYERS)))
+        self.norm = nn.LayerNorm(WIDTH)
+        self.head = nn.Parameter(torch.randn(vocabulary, WIDTH) / WIDTH**0.5)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        x = self.embed(tokens) + self.place(torch.arange(tokens.shape[1]))
+        return self.norm(self.blocks(x)).flatten(0, 1)
+
+
+class Trainer:
+    """Steps of AdamW on random windows of the text, same seed, same windows."""
+
+    def __init__(self, seed: int, learning_rate: float, z_loss: float = 0.0, rounding: str = "nearest_even", **formats: str | None) -> None:
+        vocabulary, text = words()
+        self.text = torch.tensor(text)
+        torch.manual_seed(seed)
+        self.model = Model(len(vocabulary))
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=learning_rate, betas=(0.9, 0.95), weight_decay=0.1)
+        self.learning_rate, self.z_loss = learning_rate, z_loss
+        self.rounding, self.formats = rounding, formats
+        if any(formats.values()):
+            lowbit.emulate(self.model, **formats, rounding=rounding, seed=seed)
+        self.steps = 0
+
+    def step(self) -> dict[str, Any]:
+        """One step; what it saw: cross-entropy in nats, the mean of log Z and of the entropy over the tokens, the norm of the gradient."""
+        self.steps += 1
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate * min(1.0, self.steps / 20)
+        at = torch.randint(0, len(self.text) - CONTEXT - 1, (BATCH, 1)) + torch.arange(CONTEXT)
+        self.hidden, self.head = self.rounded(self.model(self.text[at]), "activations"), self.rounded(self.model.head, "weights")
+        self.targets = self.text[at + 1].flatten()
+        rows = losses.row_statistics(self.hidden, self.head, self.targets, want=("target", "lse", "entropy"))
+        cross_entropy = (rows.lse - rows.target).mean()
+        loss = cross_entropy + self.z_loss * rows.lse.square().mean()
+        self.optimizer.zero_grad()
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), math.inf)
+        self.optimizer.step()
+        seen = {"loss": cross_entropy, "log_z": rows.lse.mean(), "entropy": rows.entropy.mean(), "grad_norm": norm}
+        return {name: value.item() for name, value in seen.items()}
+
+    def rounded(self, x: torch.Tensor, kind: str) -> torch.Tensor:
+        fmt = self.formats.get(kind)
+        return x if fmt is None else lowbit.quantize(x, fmt, rounding=self.rounding)
+
+
+def train(arguments: argparse.Namespace) -> None:
+    trainer = Trainer(arguments.seed, arguments.learning_rate, arguments.z_loss, **{kind: getattr(arguments, kind) for kind in KINDS})
+    path = pathlib.Path(arguments.log)
+    with path.open("w", encoding="utf-8") as log:
+        for number in range(1, arguments.steps + 1):
+            begin = time.perf_counter()
+            seen = trainer.step()
+            now = time.strftime("%Y-%m-%d %H:%M:%S")
+            figures = " ".join(f"{name}={value:.5g}" for name, value in seen.items())
+            line = f"{now} INFO train step={number} {figures} ms={1e3 * (time.perf_counter() - begin):.1f}"
+            print(line, file=log)
+            if number in (1, arguments.steps) or number % max(1, arguments.steps // 10) == 0:
+                print(line)
+    raw = path.read_bytes()
+    rows = []
+    for level in logs.LEVELS:
+        packed = logs.compress(raw, level=level)
+        if logs.decompress(packed) != raw:
+            raise SystemExit(f"the log did not come back at level {level}")
+        path.with_suffix(path.suffix + ".slip").write_bytes(packed)  # the last one, the smallest, stays
+        rows.append([level, f"{len(packed):,}", f"{len(raw) / len(packed):.1f}"])
+    print(f"\n{path}: {len(raw):,} bytes, packed to {path}.slip; every byte came back")
+    print(text_table(["level", "bytes", "ratio"], rows))
+
+
+# "To FP8 and Back Again": the inputs of matrix products lose mantissa bits by truncation, exponents stay those of float32.
+
+
+def spikes_run(format: int, seed: int, learning_rate: float, steps: int) -> Iterator[tuple[float, float | None]]:
+    """Losses and logit sharpness of one run with so many mantissa bits."""
+    trainer = Trainer(seed, learning_rate, rounding="toward_zero", **dict.fromkeys(KINDS, None if format == 23 else f"e8m{format}"))
+    for number in range(steps):
+        seen = trainer.step()
+        sharpness = None
+        if number % 20 == 19:  # of the last token of each window, as in the paper
+            with torch.no_grad():
+                last = slice(CONTEXT - 1, None, CONTEXT)
+                sharpness = studies.logit_sharpness(trainer.hidden[last] @ trainer.head.T, trainer.targets[last], reduction="mean")
+        yield seen["loss"], sharpness
+
+
+def spike_count(excess: Sequence[float]) -> int:
+    """How often an excess rises by half a nat above the median of the 20 before it, once for each rise."""
+    count, inside = 0, False
+    for i in range(20, len(excess)):
+        above = not excess[i] <= statistics.median(excess[i - 20 : i]) + 0.5
+        count += above and not inside
+        inside = above
+    return count
+
+
+def study_spikes(arguments: argparse.Namespace) -> None:
+    """Spikes are those of the excess over float32 at the lowest learning rate: the same windows of the text, so that their noise is not counted."""
+    result = studies.sweep(
+        lambda format, seed, learning_rate: spikes_run(format, seed, learning_rate, arguments.steps),
+        formats=[23, 5, 3, 2, 1],
+        seeds=range(arguments.seed, arguments.seed + arguments.seeds),
+        learning_rates=[1e-2, 1e-1, 3e-1],
+        progress=True,
+    )
+    lowest = {run.seed: run.losses for run in result.select(format=23, learning_rate=result.learning_rates[0])}
+    panels: dict[str, dict[str, Any]] = {}
+    rows = []
+    for rate in result.learning_rates:
+        panel = panels.setdefault(f"learning rate {rate:g}", {})
+        for kind in result.formats:
+            runs = result.select(format=kind, learning_rate=rate)
+            excess = [run.losses - lowest[run.seed][: len(run.losses)] for run in runs]
+            panel[f"e8m{kind}"] = excess[0]
+            counts = len(runs), sum(run.diverged for run in runs), sum(map(spike_count, excess))
+            figures = [
+                statistics.median(values) for values in zip(*((run.final_loss, np.nanmax(run.sharpness)) for run in runs), strict=True)
+            ]
+            rows.append([f"{rate:g}", f"e8m{kind}", *map(str, counts), *(f"{figure:.3g}" for figure in figures)])
+    print(text_table(["learning rate", "format", "runs", "diverged", "spikes", "final loss", "largest sharpness"], rows))
+    draw(arguments.plot, panels, "cross-entropy above float32 at the lowest rate")
+
+
+# "Grokking at the Edge of Numerical Stability": x + y mod p from a part of the table, without weight decay.
+
+
+def modular_addition(modulus: int, share: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    pairs = torch.cartesian_prod(torch.arange(modulus), torch.arange(modulus))
+    inputs = pairs + torch.tensor([0, modulus])  # what is 1 in the two one-hot vectors, side by side
+    order = torch.randperm(len(pairs))
+    train, test = order.tensor_split([round(share * len(pairs))])
+    answers = pairs.sum(1) % modulus
+    return inputs[train], answers[train], inputs[test], answers[test]
+
+
+def collapse_run(loss: str, steps: int, seed: int, modulus: int) -> Iterator[tuple[int, float, float, float]]:
+    """(step, loss, share of collapsed rows, accuracy on unseen pairs) every hundred steps. A row has collapsed when log Z in float32 is the
+    target's logit itself: its loss is 0, and so is the gradient of that logit (definition 3 of the paper)."""
+    torch.manual_seed(seed)
+    x, y, unseen, answers = modular_addition(modulus, 0.4)
+    width = 200
+    first = nn.EmbeddingBag(2 * modulus, width, mode="sum")  # a linear layer of one-hot vectors, without the zeros
+    body = nn.Sequential(first, nn.ReLU(), nn.Linear(width, width), nn.ReLU())
+    nn.init.uniform_(first.weight, -((2 * modulus) ** -0.5), (2 * modulus) ** -0.5)
+    head = nn.Parameter(nn.Linear(width, modulus).weight.detach().clone())
+    parameters = [*body.parameters(), head]
+    optimizer = torch.optim.AdamW(parameters, lr=0.01, weight_decay=0.0, eps=1e-25)
+    for step in range(steps + 1):
+        hidden = body(x)
+        rows = losses.row_statistics(hidden, head, y, want=("target", "lse"), logit_map="stablemax" if loss == "stablemax" else None)
+        value = (rows.lse - rows.target).mean()
+        if step % 100 == 0:
+            with torch.no_grad():
+                accuracy = (losses.row_statistics(body(unseen), head, want=("argmax",)).argmax == answers).float().mean()
+            yield step, value.item(), (rows.lse == rows.target).float().mean().item(), accuracy.item()
+        optimizer.zero_grad()
+        value.backward()
+        if loss == "perpendicular":
+            losses.project_gradients(parameters)
+        optimizer.step()
+
+
+def draw(path: str | None, panels: dict[str, dict[str, Any]], label: str) -> None:
+    """Curves as a PNG, a panel for each group, where matplotlib is installed."""
+    if path is None:
+        return
+    try:
+        from matplotlib import pyplot
+    except ImportError:
+        print("matplotlib is not installed; no plot", file=sys.stderr)
+        return
+    figure, axes = pyplot.subplots(1, len(panels), figsize=(5 * len(panels), 4), sharey=True, layout="constrained", squeeze=False)
+    for axis, (title, curves) in zip(axes[0], panels.items(), strict=True):
+        for name, curve in curves.items():
+            axis.plot(curve, label=name, linewidth=1)
+        axis.set(title=title, ylabel=label)
+        axis.legend()
+    figure.savefig(path, dpi=120)
+    print(f"drawn in {path}")
+
+
+def study_collapse(arguments: argparse.Namespace) -> None:
+    curves = {
+        kind: list(collapse_run(kind, arguments.steps, arguments.seed, arguments.modulus))
+        for kind in ("softmax", "stablemax", "perpendicular")
+    }
+    rows = []
+    for kind, curve in curves.items():
+        collapsed = next((str(step) for step, _, share, _ in curve if share == 1), "never")
+        learnt = next((str(step) for step, *_, accuracy in curve if accuracy >= 0.95), "never")
+        step, loss, share, accuracy = curve[-1]
+        rows.append([kind, str(step), f"{loss:.3g}", f"{share:.0%}", collapsed, f"{accuracy:.1%}", learnt])
+    print(text_table(["loss", "steps", "final", "collapsed rows", "all from step", "unseen pairs", "95% from step"], rows))
+    draw(arguments.plot, {"accuracy on unseen pairs": {kind: [point[3] for point in curve] for kind, curve in curves.items()}}, "accuracy")
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--study", choices=["spikes", "collapse"], help="reproduce a published effect instead")
+    parser.add_argument("--steps", type=int, help="default: 200, or 8000 for --study collapse")
+    parser.add_argument("--seed", type=int, default=0, help="of the first run (default: 0)")
+    parser.add_argument("--learning-rate", type=float, default=3e-3, help="default: 3e-3")
+    parser.add_argument("--z-loss", type=float, default=0.0, help="weight of the mean of log^2 Z (default: 0)")
+    for kind in KINDS:
+        parser.add_argument(f"--{kind}", metavar="FORMAT", help="a format of slipstick.lowbit, as e4m3fn or mxfp4; default: float32")
+    parser.add_argument("--log", default="train_lm.log", help="default: train_lm.log")
+    parser.add_argument("--seeds", type=int, default=2, help="runs of each case of --study spikes (default: 2)")
+    parser.add_argument("--modulus", type=int, default=113, help="of --study collapse (default: 113)")
+    parser.add_argument("--plot", metavar="PNG", help="draw the study's curves there")
+    arguments = parser.parse_args()
+    if arguments.study and any(getattr(arguments, name) != parser.get_default(name) for name in ("learning_rate", "z_loss", *KINDS)):
+        parser.error("--study chooses learning rates, losses and formats itself")
+    if arguments.steps is None:
+        arguments.steps = 8000 if arguments.study == "collapse" else 200
+    return arguments
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    torch.set_num_threads(1)
+    {"spikes": study_spikes, "collapse": study_collapse, None: train}[arguments.study](arguments)
+
+
+if __name__ == "__main__":
+    main()
