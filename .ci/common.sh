@@ -16,6 +16,7 @@ if [[ -z ${SLIPSTICK_CI_SCRATCH:-} ]]; then
   trap 'rm -rf "$SLIPSTICK_CI_SCRATCH"' EXIT
 fi
 scratch=$SLIPSTICK_CI_SCRATCH
+export SKBUILD_BUILD_DIR=$scratch/package  # pip builds the same sources there again in no time
 
 fail() {
   echo "$0: $*" >&2
