@@ -69,13 +69,15 @@ class Model(nn.Module):
 class Trainer:
     """Steps of AdamW on random windows of the text, same seed, same windows."""
 
-    def __init__(self, seed: int, learning_rate: float, z_loss: float = 0.0, rounding: str = "nearest_even", **formats: str | None) -> None:
+    def __init__(
+        self, seed: int, learning_rate: float, z_loss: float = 0.0, rounding: str = "nearest_even", warm_up: int = 20, **formats: str | None
+    ) -> None:
         vocabulary, text = words()
         self.text = torch.tensor(text)
         torch.manual_seed(seed)
         self.model = Model(len(vocabulary))
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=learning_rate, betas=(0.9, 0.95), weight_decay=0.1)
-        self.learning_rate, self.z_loss = learning_rate, z_loss
+        self.learning_rate, self.z_loss, self.warm_up = learning_rate, z_loss, warm_up
         self.rounding, self.formats = rounding, formats
         if any(formats.values()):
             lowbit.emulate(self.model, **formats, rounding=rounding, seed=seed)
@@ -85,7 +87,7 @@ class Trainer:
         """One step; what it saw: cross-entropy in nats, the mean of log Z and of the entropy over the tokens, the norm of the gradient."""
         self.steps += 1
         for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate * min(1.0, self.steps / 20)
+            group["lr"] = self.learning_rate * min(1.0, self.steps / max(1, self.warm_up))
         at = torch.randint(0, len(self.text) - CONTEXT - 1, (BATCH, 1)) + torch.arange(CONTEXT)
         self.hidden, self.head = self.rounded(self.model(self.text[at]), "activations"), self.rounded(self.model.head, "weights")
         self.targets = self.text[at + 1].flatten()
@@ -133,8 +135,10 @@ def train(arguments: argparse.Namespace) -> None:
 
 
 def spikes_run(format: int, seed: int, learning_rate: float, steps: int) -> Iterator[tuple[float, float | None]]:
-    """Losses and logit sharpness of one run with so many mantissa bits."""
-    trainer = Trainer(seed, learning_rate, rounding="toward_zero", **dict.fromkeys(KINDS, None if format == 23 else f"e8m{format}"))
+    """Losses and logit sharpness of one run with so many mantissa bits, from the first step at the full rate."""
+    trainer = Trainer(
+        seed, learning_rate, rounding="toward_zero", warm_up=0, **dict.fromkeys(KINDS, None if format == 23 else f"e8m{format}")
+    )
     for number in range(steps):
         seen = trainer.step()
         sharpness = None
@@ -159,27 +163,31 @@ def study_spikes(arguments: argparse.Namespace) -> None:
     """Spikes are those of the excess over float32 at the lowest learning rate: the same windows of the text, so that their noise is not counted."""
     result = studies.sweep(
         lambda format, seed, learning_rate: spikes_run(format, seed, learning_rate, arguments.steps),
-        formats=[23, 5, 3, 2, 1],
+        formats=arguments.mantissa_bits,
         seeds=range(arguments.seed, arguments.seed + arguments.seeds),
-        learning_rates=[1e-2, 1e-1, 3e-1],
+        learning_rates=arguments.learning_rates,
         progress=True,
     )
     lowest = {run.seed: run.losses for run in result.select(format=23, learning_rate=result.learning_rates[0])}
-    panels: dict[str, dict[str, Any]] = {}
+    panels: dict[str, dict[str, tuple[Sequence[int], Any]]] = {}
     rows = []
     for rate in result.learning_rates:
         panel = panels.setdefault(f"learning rate {rate:g}", {})
         for kind in result.formats:
             runs = result.select(format=kind, learning_rate=rate)
             excess = [run.losses - lowest[run.seed][: len(run.losses)] for run in runs]
-            panel[f"e8m{kind}"] = excess[0]
-            counts = len(runs), sum(run.diverged for run in runs), sum(map(spike_count, excess))
+            panel[f"e8m{kind}"] = range(len(excess[0])), excess[0]
+            spikes = list(map(spike_count, excess))
+            unstable = sum(run.diverged or count > 0 for run, count in zip(runs, spikes, strict=True))
+            counts = len(runs), sum(run.diverged for run in runs), unstable, sum(spikes)
             figures = [
                 statistics.median(values) for values in zip(*((run.final_loss, np.nanmax(run.sharpness)) for run in runs), strict=True)
             ]
             rows.append([f"{rate:g}", f"e8m{kind}", *map(str, counts), *(f"{figure:.3g}" for figure in figures)])
-    print(text_table(["learning rate", "format", "runs", "diverged", "spikes", "final loss", "largest sharpness"], rows))
-    draw(arguments.plot, panels, "cross-entropy above float32 at the lowest rate")
+    print(
+        text_table(["learning rate", "format", "runs", "diverged", "diverged or spiked", "spikes", "final loss", "largest sharpness"], rows)
+    )
+    draw(arguments.plot, panels, f"cross-entropy above float32 at the lowest rate, seed {arguments.seed}", "step")
 
 
 # "Grokking at the Edge of Numerical Stability": x + y mod p from a part of the table, without weight decay.
@@ -194,35 +202,58 @@ def modular_addition(modulus: int, share: float) -> tuple[torch.Tensor, torch.Te
     return inputs[train], answers[train], inputs[test], answers[test]
 
 
-def collapse_run(loss: str, steps: int, seed: int, modulus: int) -> Iterator[tuple[int, float, float, float]]:
-    """(step, loss, share of collapsed rows, accuracy on unseen pairs) every hundred steps. A row has collapsed when log Z in float32 is the
-    target's logit itself: its loss is 0, and so is the gradient of that logit (definition 3 of the paper)."""
+CURES = ("softmax float16", "softmax", "stablemax", "perpendicular")
+
+
+def collapsed_share(kind: str, hidden: torch.Tensor, head: torch.Tensor, targets: torch.Tensor) -> float:
+    """Share of the rows whose sum of exponentials is that of the target alone (definition 3 of the paper), in the precision of the loss."""
+    if kind == "softmax float16":
+        logits = (hidden @ head.T).half()
+        own = logits.gather(1, targets[:, None])
+        return ((logits - own).exp().sum(1) == 1).float().mean().item()
+    logit_map = "stablemax" if kind == "stablemax" else None
+    return losses.row_statistics(hidden, head, targets, want=("collapsed",), logit_map=logit_map).collapsed.float().mean().item()
+
+
+def collapse_run(kind: str, steps: int, seed: int, modulus: int, share: float) -> Iterator[tuple[int, float, float, float]]:
+    """(step, loss, share of collapsed rows, accuracy on unseen pairs) every fifty steps and at the end, until nearly all of them are right.
+
+    A bias-free MLP with two hidden layers of 200, no weight decay, the whole batch and an Adam that divides by hardly anything, as in the
+    authors' code; "softmax float16" takes the softmax of its logits in float16, as that does.
+    """
     torch.manual_seed(seed)
-    x, y, unseen, answers = modular_addition(modulus, 0.4)
+    x, y, unseen, answers = modular_addition(modulus, share)
     width = 200
     first = nn.EmbeddingBag(2 * modulus, width, mode="sum")  # a linear layer of one-hot vectors, without the zeros
-    body = nn.Sequential(first, nn.ReLU(), nn.Linear(width, width), nn.ReLU())
+    body = nn.Sequential(first, nn.ReLU(), nn.Linear(width, width, bias=False), nn.ReLU())
     nn.init.uniform_(first.weight, -((2 * modulus) ** -0.5), (2 * modulus) ** -0.5)
     head = nn.Parameter(nn.Linear(width, modulus).weight.detach().clone())
     parameters = [*body.parameters(), head]
-    optimizer = torch.optim.AdamW(parameters, lr=0.01, weight_decay=0.0, eps=1e-25)
+    optimizer = torch.optim.AdamW(parameters, lr=0.01, betas=(0.9, 0.99), weight_decay=0.0, eps=1e-25)
     for step in range(steps + 1):
         hidden = body(x)
-        rows = losses.row_statistics(hidden, head, y, want=("target", "lse"), logit_map="stablemax" if loss == "stablemax" else None)
-        value = (rows.lse - rows.target).mean()
-        if step % 100 == 0:
+        if kind == "softmax float16":
+            value = nn.functional.cross_entropy((hidden @ head.T).half(), y)
+        elif kind == "stablemax":
+            value = losses.stablemax_cross_entropy(hidden, head, y)
+        else:
+            value = losses.linear_cross_entropy(hidden, head, y)
+        if step % 50 == 0 or step == steps:
             with torch.no_grad():
-                accuracy = (losses.row_statistics(body(unseen), head, want=("argmax",)).argmax == answers).float().mean()
-            yield step, value.item(), (rows.lse == rows.target).float().mean().item(), accuracy.item()
+                collapsed = collapsed_share(kind, hidden, head, y)
+                accuracy = (losses.row_statistics(body(unseen), head, want=("argmax",)).argmax == answers).float().mean().item()
+            yield step, value.item(), collapsed, accuracy
+            if accuracy >= 0.99:
+                return
         optimizer.zero_grad()
         value.backward()
-        if loss == "perpendicular":
-            losses.project_gradients(parameters)
+        if kind == "perpendicular":
+            losses.project_gradients(parameters, preserve_norm=True)  # as the authors' code
         optimizer.step()
 
 
-def draw(path: str | None, panels: dict[str, dict[str, Any]], label: str) -> None:
-    """Curves as a PNG, a panel for each group, where matplotlib is installed."""
+def draw(path: str | None, panels: dict[str, dict[str, tuple[Sequence[int], Any]]], label: str, below: str) -> None:
+    """Curves, each of (x, y), as a PNG, a panel for each group, where matplotlib is installed."""
     if path is None:
         return
     try:
@@ -233,51 +264,85 @@ def draw(path: str | None, panels: dict[str, dict[str, Any]], label: str) -> Non
     figure, axes = pyplot.subplots(1, len(panels), figsize=(5 * len(panels), 4), sharey=True, layout="constrained", squeeze=False)
     for axis, (title, curves) in zip(axes[0], panels.items(), strict=True):
         for name, curve in curves.items():
-            axis.plot(curve, label=name, linewidth=1)
-        axis.set(title=title, ylabel=label)
+            axis.plot(*curve, label=name, linewidth=1)
+        axis.set(title=title, ylabel=label, xlabel=below)
         axis.legend()
     figure.savefig(path, dpi=120)
     print(f"drawn in {path}")
 
 
 def study_collapse(arguments: argparse.Namespace) -> None:
-    curves = {
-        kind: list(collapse_run(kind, arguments.steps, arguments.seed, arguments.modulus))
-        for kind in ("softmax", "stablemax", "perpendicular")
-    }
+    seeds = range(arguments.seed, arguments.seed + arguments.seeds)
+    runs: dict[str, list[list[tuple[int, float, float, float]]]] = {}
+    for kind in CURES:
+        for seed in seeds:
+            runs.setdefault(kind, []).append(list(collapse_run(kind, arguments.steps, seed, arguments.modulus, arguments.share)))
+            step, loss, collapsed, accuracy = runs[kind][-1][-1]
+            print(f"{kind}, seed {seed}: step {step} loss {loss:.3g} collapsed {collapsed:.1%} unseen {accuracy:.1%}", file=sys.stderr)
     rows = []
-    for kind, curve in curves.items():
-        collapsed = next((str(step) for step, _, share, _ in curve if share == 1), "never")
-        learnt = next((str(step) for step, *_, accuracy in curve if accuracy >= 0.95), "never")
-        step, loss, share, accuracy = curve[-1]
-        rows.append([kind, str(step), f"{loss:.3g}", f"{share:.0%}", collapsed, f"{accuracy:.1%}", learnt])
-    print(text_table(["loss", "steps", "final", "collapsed rows", "all from step", "unseen pairs", "95% from step"], rows))
-    draw(arguments.plot, {"accuracy on unseen pairs": {kind: [point[3] for point in curve] for kind, curve in curves.items()}}, "accuracy")
+    for kind, curves in runs.items():
+        largest = [max(point[2] for point in curve) for curve in curves]
+        half = [next((point[0] for point in curve if point[2] > 0.5), None) for curve in curves]
+        learnt = [next((point[0] for point in curve if point[3] >= 0.95), None) for curve in curves]
+        final = [curve[-1][3] for curve in curves]
+        shares = [f"{statistics.median(values):.1%} ({min(values):.1%}-{max(values):.1%})" for values in (largest, final)]
+        rows.append([kind, str(len(curves)), shares[0], reached(half), shares[1], reached(learnt)])
+    print(text_table(["loss", "runs", "most collapsed rows", "half from step", "unseen pairs at the end", "95% from step"], rows))
+    panels = {
+        title: {kind: ([point[0] for point in curves[0]], [point[index] for point in curves[0]]) for kind, curves in runs.items()}
+        for title, index in (("collapsed rows of the training set", 2), ("accuracy on unseen pairs", 3))
+    }
+    draw(arguments.plot, panels, f"share, seed {arguments.seed}", "step")
 
 
-def parse_arguments() -> argparse.Namespace:
+def reached(steps: Sequence[int | None]) -> str:
+    """The range of the steps at which runs got somewhere, and how many of them did."""
+    found = [step for step in steps if step is not None]
+    if not found:
+        return "never"
+    span = f"{min(found)}" if min(found) == max(found) else f"{min(found)}-{max(found)}"
+    return span if len(found) == len(steps) else f"{span} in {len(found)} of {len(steps)}"
+
+
+DEFAULTS: dict[str, Any] = {"steps": 200, "seeds": 3, "mantissa_bits": [23, 3, 2, 1], "learning_rates": [1e-2, 3e-2, 1e-1], "modulus": 59}
+STUDIES: dict[str | None, dict[str, Any]] = {"spikes": {}, "collapse": {"steps": 2000}}
+QUICK: dict[str, Any] = {"steps": 30, "seeds": 1, "mantissa_bits": [23, 1], "learning_rates": [1e-1], "modulus": 11}
+
+
+def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--study", choices=["spikes", "collapse"], help="reproduce a published effect instead")
-    parser.add_argument("--steps", type=int, help="default: 200, or 8000 for --study collapse")
+    parser.add_argument("--study", choices=list(STUDIES), help="reproduce a published effect instead")
+    parser.add_argument("--quick", action="store_true", help="the study in seconds: that it runs, not what it finds")
+    parser.add_argument("--steps", type=int, help="default: 200, or 2000 for --study collapse")
     parser.add_argument("--seed", type=int, default=0, help="of the first run (default: 0)")
     parser.add_argument("--learning-rate", type=float, default=3e-3, help="default: 3e-3")
     parser.add_argument("--z-loss", type=float, default=0.0, help="weight of the mean of log^2 Z (default: 0)")
     for kind in KINDS:
         parser.add_argument(f"--{kind}", metavar="FORMAT", help="a format of slipstick.lowbit, as e4m3fn or mxfp4; default: float32")
     parser.add_argument("--log", default="train_lm.log", help="default: train_lm.log")
-    parser.add_argument("--seeds", type=int, default=2, help="runs of each case of --study spikes (default: 2)")
-    parser.add_argument("--modulus", type=int, default=113, help="of --study collapse (default: 113)")
-    parser.add_argument("--plot", metavar="PNG", help="draw the study's curves there")
-    arguments = parser.parse_args()
+    parser.add_argument("--seeds", type=int, help="runs of each case of a study (default: 3)")
+    parser.add_argument("--mantissa-bits", type=int, nargs="+", help="of --study spikes, 23 among them (default: 23 3 2 1)")
+    parser.add_argument("--learning-rates", type=float, nargs="+", help="of --study spikes (default: 0.01 0.03 0.1)")
+    parser.add_argument("--modulus", type=int, help="of --study collapse (default: 59)")
+    parser.add_argument("--share", type=float, default=0.8, help="of the pairs to learn from, of --study collapse (default: 0.8)")
+    parser.add_argument("--plot", metavar="PNG", help="draw the study's curves there (default: STUDY.png)")
+    arguments = parser.parse_args(argv)
     if arguments.study and any(getattr(arguments, name) != parser.get_default(name) for name in ("learning_rate", "z_loss", *KINDS)):
         parser.error("--study chooses learning rates, losses and formats itself")
-    if arguments.steps is None:
-        arguments.steps = 8000 if arguments.study == "collapse" else 200
+    if arguments.quick and not arguments.study:
+        parser.error("--quick is of a --study")
+    if arguments.mantissa_bits is not None and 23 not in arguments.mantissa_bits:
+        parser.error(f"--mantissa-bits is {arguments.mantissa_bits}; expected 23 among them, against which the others are measured")
+    for name, value in {**DEFAULTS, **STUDIES.get(arguments.study, {}), **(QUICK if arguments.quick else {})}.items():
+        if getattr(arguments, name) is None:
+            setattr(arguments, name, value)
+    if arguments.study and arguments.plot is None:
+        arguments.plot = f"{arguments.study}.png"
     return arguments
 
 
-def main() -> None:
-    arguments = parse_arguments()
+def main(argv: Sequence[str] | None = None) -> None:
+    arguments = parse_arguments(argv)
     torch.set_num_threads(1)
     {"spikes": study_spikes, "collapse": study_collapse, None: train}[arguments.study](arguments)
 

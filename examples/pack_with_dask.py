@@ -15,7 +15,8 @@ import pathlib
 import sys
 import tempfile
 
-import dask
+from dask.base import compute
+from dask.delayed import delayed
 
 from slipstick import cli, logs
 
@@ -28,8 +29,8 @@ def pack(source: pathlib.Path, target: pathlib.Path) -> pathlib.Path:
     return target
 
 
-def pack_folder(folder: pathlib.Path, out: pathlib.Path, **compute: object) -> int:
-    """Packs the files of `folder` into `out`, which must not exist; `compute` goes to dask.compute. Returns the exit status."""
+def pack_folder(folder: pathlib.Path, out: pathlib.Path, **options: object) -> int:
+    """Packs the files of `folder` into `out`, which must not exist; `options` go to dask.compute. Returns the exit status."""
     folder, out = folder.resolve(), out.resolve()  # workers may run in another folder
     if out.exists():  # said before the work, not after it
         print(f"{out} exists; expected a new file", file=sys.stderr)
@@ -37,8 +38,8 @@ def pack_folder(folder: pathlib.Path, out: pathlib.Path, **compute: object) -> i
     sources = sorted(path for path in folder.iterdir() if path.is_file())
     with tempfile.TemporaryDirectory(prefix=".slipstick-", dir=out.parent) as scratch:  # on a file system that the workers see
         targets = [pathlib.Path(scratch, f"{number}.slip") for number in range(len(sources))]
-        tasks = [dask.delayed(pack)(source, target) for source, target in zip(sources, targets)]
-        parts = dask.compute(*tasks, **compute)
+        tasks = [delayed(pack)(source, target) for source, target in zip(sources, targets)]
+        parts = compute(*tasks, **options)
         return cli.main(["concat", "-o", str(out), *map(str, parts)])
 
 
