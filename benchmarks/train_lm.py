@@ -187,7 +187,7 @@ def study_spikes(arguments: argparse.Namespace) -> None:
     print(
         text_table(["learning rate", "format", "runs", "diverged", "diverged or spiked", "spikes", "final loss", "largest sharpness"], rows)
     )
-    draw(arguments.plot, panels, f"cross-entropy above float32 at the lowest rate, seed {arguments.seed}", "step")
+    draw(arguments.plot, panels, f"excess in nats, seed {arguments.seed}", "step")
 
 
 # "Grokking at the Edge of Numerical Stability": x + y mod p from a part of the table, without weight decay.
