@@ -9,7 +9,17 @@ The text is the language reference that ships with Python (pydoc_data), its word
 of a hundred thousand parameters, so that the head is most of the work, as it is in small language models. Formats are those of the inputs of
 every linear layer and of the head; the products inside attention, and the gradient of the logits, stay float32. Both studies are of published
 effects, small: "To FP8 and Back Again" (Lee et al. 2024, arXiv 2405.18710) and "Grokking at the Edge of Numerical Stability" (Prieto et al.
-2025, arXiv 2501.04697). They print a table, and with matplotlib draw a PNG beside it. Needs torch.
+2025, arXiv 2501.04697). They print a table over seeds and, with matplotlib, draw STUDY.png; --quick runs them in seconds. Needs torch.
+
+What they found, with their defaults unless said otherwise:
+
+- collapse, 3 seeds, x + y mod 59: float32 softmax reached 52-65% collapsed rows, float16 softmax 100%, and neither learnt the unseen pairs in 2000
+  steps (6-30% right). StableMax learnt 99% by step 2000, the perpendicular gradient by step 100, both with no row collapsed. Float32 softmax
+  lagged before its rows collapsed, too, so that collapse is not shown to be the only cause. Two things are not as in the paper: 80% of the
+  pairs are learnt from, since with 40% of so small a table StableMax had 0% right after 20,000 steps (one seed, beta2 0.99 and 0.999), and
+  beta2 is 0.99 where the paper gives StableMax 0.999.
+- spikes: not reproduced; they come with the rate, not with lost bits. 3 seeds, no warm-up: none at 0.01 and 0.03, at 0.1 one, of E8M1. At 0.3
+  (--mantissa-bits 23 2 1 --learning-rates 0.01 0.3 --seeds 4 --seed 3) every run spiked: 20 times with 23 bits, 16 with 2, 17 with 1. None diverged.
 """
 
 from __future__ import annotations
