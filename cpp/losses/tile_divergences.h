@@ -188,9 +188,11 @@ template <class Real> void divergence_gradient(const DivergenceGradient<Real>& t
 
 // ---- one head's logits added to the other's -----------------------------------------------------------------------------------------------------
 
-// x where the first head's logit reaches the row's least, else 0.
+// x where the first head's logit reaches the row's least and is not -inf, else 0: a class that is masked stays so.
 template <class Real> Vec<Real> where_likely(const CombinedTile<Real>& tile, int64_t row, Vec<Real> z, Vec<Real> x) {
-  return tile.least ? select(z >= Vec<Real>::load(tile.least + row), x, Vec<Real>::all(0)) : x;
+  using V = Vec<Real>;
+  const V lowest = V::all(-kLargest<Real>), least = tile.least ? max_or_second(lowest, V::load(tile.least + row)) : lowest;
+  return select(z < least, V::all(0), x);
 }
 
 template <class Real> void combine(const CombinedTile<Real>& tile) {

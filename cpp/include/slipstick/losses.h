@@ -143,7 +143,7 @@ struct DivergenceRows {
 
 // Throws Error{invalid_argument} as row_statistics, on heads that do not fit each other and on a mixture outside (0, 1). Classes of probability
 // 0 (below e^-87 in float) count for nothing; where both logits are the same infinity, d is 0. jensen_shannon takes two passes. Values are off
-// by a few 2^-22 of 1 + the mean |d|, for the Bernoulli kinds times the vocabulary, so that they may be below 0 by as much.
+// by some 2^-20 (float) or 2^-48 of 1 + the largest |logit|, for the Bernoulli kinds times the vocabulary, and may be below 0 by as much.
 void divergence(const TwoHeads& heads, const Targets& targets, const Divergence& divergence, const DivergenceRows& out, int threads);
 
 // What is asked for by each of DivergenceRows; null for 0. All but forward are null where the kind is not kl.
@@ -157,7 +157,7 @@ struct DivergenceUpstream {
 void divergence_backward(const TwoHeads& heads, const Targets& targets, const Divergence& divergence, const DivergenceRows& rows,
                          const DivergenceUpstream& upstream, const TwoGradients& out, const BackwardOptions& options);
 
-// The logits z + coefficient w, w counted only where z >= least.
+// The logits z + coefficient w, w counted only where z >= least and z is not -inf.
 struct Combination {
   double coefficient = -1;
   const double* least = nullptr;  // [rows], null for no filter

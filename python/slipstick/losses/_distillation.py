@@ -70,8 +70,7 @@ def distillation_loss(
     Notes:
         Eight products of the size of the logits where both heads get gradients, six where the teacher does not; two more for
         jensen_shannon. Sums are taken as in row_statistics, so that half-precision heads give what their widened values do, and memory
-        is that of row_statistics. A class whose logits are -inf on both sides counts for nothing. Off by a few 2^-22 (1 + the mean of
-        |z^p - z^q|), times V for the binary forms: below 0 at most by that. Classes of probability below e^-87 count for nothing.
+        is that of row_statistics. A class whose logits are -inf on both sides counts for nothing. Errors: see two_head_statistics. Classes of probability below e^-87 count for nothing.
     Source: Hinton, Vinyals and Dean 2015 (arXiv:1503.02531) for T^2; Agarwal et al. 2024, On-policy distillation (arXiv:2306.13649) for
         the mixture; Yang et al. 2024 (arXiv:2411.08937), whose code has both binary forms (without its clamp of s to [1e-8, 1 - 1e-8]).
     """

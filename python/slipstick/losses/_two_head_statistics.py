@@ -83,8 +83,7 @@ def two_head_statistics(
         TypeError: dtypes differ or are none of row_statistics. IndexError: a target is no class. ValueError: shapes do not fit, a number
         is out of range, a name in want is unknown, combined_target is wanted without targets.
     Notes:
-        Errors: a few 2^-22 (1 + the mean of |z - w|) for float32, times V for the binary forms; so a divergence may be below 0 by as
-        much, and is 0 for equal heads. Classes of probability below e^-87 count for nothing. A class that has the same infinite logit in
+        Errors: see ERROR_BOUNDS; a divergence may be below 0 by as much, and is 0 for equal heads. Classes of probability below e^-87 count for nothing. A class that has the same infinite logit in
         both heads has difference 0; other infinite or NaN logits give infinity or NaN in their row only. No bit depends on threads.
     """
     name = "two_head_statistics"
