@@ -74,7 +74,8 @@ void run_backward(const Head& head, const std::vector<int64_t>& rows, const Coef
   const bool may = may_round(head, options);
   const int64_t row_bytes =
       std::max(GradientStream<Real>::bytes_per_row(head, false), may ? GradientStream<Real>::bytes_per_row(head, true) : 0);
-  const int64_t total = static_cast<int64_t>(rows.size()), step = recomputed_rows<Real>(options, total, row_bytes, GradientStream<Real>::accumulator_bytes(head) > 0);
+  const int64_t total = static_cast<int64_t>(rows.size()),
+                step = recomputed_rows<Real>(options, total, row_bytes, GradientStream<Real>::accumulator_bytes(head) > 0);
   GradientStream<Real> stream(head, out, options, total > step);
   for (int64_t first = 0; first < total; first += step) {
     const int64_t count = std::min(step, total - first);

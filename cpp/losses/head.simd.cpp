@@ -198,18 +198,15 @@ constexpr HeadKernels<Real> kHeadKernels{
     form_gradient<Real>, product<Operands<Real>>, add_scaled<Real>,   sum<Real>,   drop_small<Real>, find_nonzero<Real>};
 
 template <class Real>
-constexpr TwoHeadKernels<Real> kTwoHeadKernels{add_divergence<Real>, divergence_gradient<Real>, combine<Real>, divide<Real>, statistics<Real>};
+constexpr TwoHeadKernels<Real> kTwoHeadKernels{add_divergence<Real>, divergence_gradient<Real>, combine<Real>, divide<Real>,
+                                               statistics<Real>};
 
 constexpr PairKernels kPairKernels{pack_pair_rows, pack_pair_columns, logits<Pairs>, round_gradient, encode, decode, product<Pairs>};
 
 }  // namespace
 
-const Kernels kernels{SLIPSTICK_ISA_NAME,
-                      multiply_add_chains,
-                      kHeadKernels<float>,
-                      kHeadKernels<double>,
-                      simd::kBf16Pairs ? &kPairKernels : nullptr,
-                      kTwoHeadKernels<float>,
-                      kTwoHeadKernels<double>};
+const Kernels kernels{
+    SLIPSTICK_ISA_NAME,     multiply_add_chains,    kHeadKernels<float>, kHeadKernels<double>, simd::kBf16Pairs ? &kPairKernels : nullptr,
+    kTwoHeadKernels<float>, kTwoHeadKernels<double>};
 
 }  // namespace slipstick::losses::SLIPSTICK_ISA_NAMESPACE

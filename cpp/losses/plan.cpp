@@ -39,11 +39,11 @@ void check_head(const char* where, const Head& head) {
 
 void check_statistics(const char* where, const Head& head, const Targets& targets, const Statistics& out) {
   const std::string name = where;
-  if (out.target && !targets.index && head.rows > 0)
-    throw_invalid(name + ": targets is None; expected targets, as 'target' is wanted");
+  if (out.target && !targets.index && head.rows > 0) throw_invalid(name + ": targets is None; expected targets, as 'target' is wanted");
   if (out.topk < 0 || out.topk > std::min(kMaxTopk, std::max<int64_t>(head.vocabulary, 0)))
-    throw_invalid(name + ": topk is " + std::to_string(out.topk) + "; expected 0 to " + std::to_string(std::min(kMaxTopk, head.vocabulary)) +
-                  ", the least of " + std::to_string(kMaxTopk) + " and the vocabulary");
+    throw_invalid(name + ": topk is " + std::to_string(out.topk) + "; expected 0 to " +
+                  std::to_string(std::min(kMaxTopk, head.vocabulary)) + ", the least of " + std::to_string(kMaxTopk) +
+                  " and the vocabulary");
 }
 
 void clear_statistics(const Head& head, const Statistics& out) {

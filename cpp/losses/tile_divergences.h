@@ -18,7 +18,8 @@ template <class Real> Vec<Real> weighted(Vec<Real> share, Vec<Real> x) {
 // ---- sums ---------------------------------------------------------------------------------------------------------------------------------
 
 // Maxima of a vector's rows, those of the tile among them, with the sums moved to them. Infinite ones are held finite, as in vector_statistics.
-template <class Real> Vec<Real> raise_maxima(const Real* tile, int64_t stride, int64_t columns, Real* maximum, double* sum, double* moment) {
+template <class Real> Vec<Real> raise_maxima(const Real* tile, int64_t stride, int64_t columns, Real* maximum, double* sum,
+                                             double* moment) {
   using V = Vec<Real>;
   const V old = V::load(maximum);
   V best = old;

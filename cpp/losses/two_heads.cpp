@@ -146,20 +146,19 @@ void sum_kl(const TwoHeads& heads, const std::vector<int64_t>& rows, const Diver
   for_each_block<Real>(heads, static_cast<int64_t>(rows.size()), [&](int64_t first, int64_t count) {
     const int64_t size = round_up(count, head_kernels<Real>().lanes);
     const SoftmaxSums<Real> of_first(chunks * size), of_second(chunks * size);
-    for_each_tile<Real>(heads, rows.data() + first, count, threads,
-                        [&](int64_t chunk, int64_t row, int64_t, const TwoTiles<Real>& tiles) {
-                          const int64_t slot = chunk * size + row;
-                          DivergenceTile<Real> tile{};
-                          tile.tiles = tiles;
-                          tile.kind = DivergenceKind::kl;
-                          tile.first_maximum = of_first.maximum.get() + slot;
-                          tile.second_maximum = of_second.maximum.get() + slot;
-                          tile.first_sum = of_first.sum.get() + slot;
-                          tile.second_sum = of_second.sum.get() + slot;
-                          tile.reverse = of_first.moment.get() + slot;
-                          tile.forward = of_second.moment.get() + slot;
-                          two_head_kernels<Real>().add_divergence(tile);
-                        });
+    for_each_tile<Real>(heads, rows.data() + first, count, threads, [&](int64_t chunk, int64_t row, int64_t, const TwoTiles<Real>& tiles) {
+      const int64_t slot = chunk * size + row;
+      DivergenceTile<Real> tile{};
+      tile.tiles = tiles;
+      tile.kind = DivergenceKind::kl;
+      tile.first_maximum = of_first.maximum.get() + slot;
+      tile.second_maximum = of_second.maximum.get() + slot;
+      tile.first_sum = of_first.sum.get() + slot;
+      tile.second_sum = of_second.sum.get() + slot;
+      tile.reverse = of_first.moment.get() + slot;
+      tile.forward = of_second.moment.get() + slot;
+      two_head_kernels<Real>().add_divergence(tile);
+    });
     for (int64_t n = 0; n < count; ++n) {
       const auto [first_lse, by_first] = of_first.merged(n, chunks, size);
       const auto [second_lse, by_second] = of_second.merged(n, chunks, size);
@@ -183,17 +182,16 @@ void sum_elements(const TwoHeads& heads, const std::vector<int64_t>& rows, const
     const Buffer<double> forward(chunks * size), reverse(chunks * size);
     std::fill_n(forward.get(), chunks * size, 0.0);
     std::fill_n(reverse.get(), chunks * size, 0.0);
-    for_each_tile<Real>(heads, rows.data() + first, count, threads,
-                        [&](int64_t chunk, int64_t row, int64_t, const TwoTiles<Real>& tiles) {
-                          DivergenceTile<Real> tile{};
-                          tile.tiles = tiles;
-                          tile.kind = divergence.kind;
-                          tile.mixture = static_cast<Real>(divergence.mixture);
-                          tile.softmaxes = softmaxes.at(row);
-                          tile.forward = forward.get() + chunk * size + row;
-                          tile.reverse = reverse.get() + chunk * size + row;
-                          two_head_kernels<Real>().add_divergence(tile);
-                        });
+    for_each_tile<Real>(heads, rows.data() + first, count, threads, [&](int64_t chunk, int64_t row, int64_t, const TwoTiles<Real>& tiles) {
+      DivergenceTile<Real> tile{};
+      tile.tiles = tiles;
+      tile.kind = divergence.kind;
+      tile.mixture = static_cast<Real>(divergence.mixture);
+      tile.softmaxes = softmaxes.at(row);
+      tile.forward = forward.get() + chunk * size + row;
+      tile.reverse = reverse.get() + chunk * size + row;
+      two_head_kernels<Real>().add_divergence(tile);
+    });
     for (int64_t n = 0; n < count; ++n) {
       const int64_t row = rows[static_cast<size_t>(first + n)];
       for (int64_t chunk = 0; chunk < chunks; ++chunk) {
@@ -341,7 +339,8 @@ DivergenceForm<Real> divergence_form(const TwoHeads& heads, const Divergence& di
 // ---- combined logits ------------------------------------------------------------------------------------------------------------------------------
 
 template <class Real>
-CombinedTile<Real> combined_tile(const TwoHeads& heads, double coefficient, const TwoTiles<Real>& tiles, const Real* least, Real* combined) {
+CombinedTile<Real> combined_tile(const TwoHeads& heads, double coefficient, const TwoTiles<Real>& tiles, const Real* least,
+                                 Real* combined) {
   CombinedTile<Real> tile{};
   tile.tiles = tiles;
   tile.coefficient = static_cast<Real>(coefficient);
@@ -366,13 +365,12 @@ void sum_combined(const TwoHeads& heads, const Targets& targets, const std::vect
     const int64_t* block_rows = rows.data() + first;
     const PartialGrid<Real> grid(heads.first, targets, block_rows, count, out);
     const Buffer<Real> least = least_of<Real>(combination, block_rows, count, round_up(count, head_kernels<Real>().lanes));
-    for_each_tile<Real>(heads, block_rows, count, threads,
-                        [&](int64_t chunk, int64_t row, int64_t column, const TwoTiles<Real>& tiles) {
-                          const Real* from = least ? least.get() + row : nullptr;
-                          const TwoHeadKernels<Real>& kernels = two_head_kernels<Real>();
-                          kernels.combine(combined_tile(heads, combination.coefficient, tiles, from, tiles.first));
-                          kernels.statistics(tiles.first, tiles.stride, tiles.columns, tiles.rows, column, grid.at(chunk, row));
-                        });
+    for_each_tile<Real>(heads, block_rows, count, threads, [&](int64_t chunk, int64_t row, int64_t column, const TwoTiles<Real>& tiles) {
+      const Real* from = least ? least.get() + row : nullptr;
+      const TwoHeadKernels<Real>& kernels = two_head_kernels<Real>();
+      kernels.combine(combined_tile(heads, combination.coefficient, tiles, from, tiles.first));
+      kernels.statistics(tiles.first, tiles.stride, tiles.columns, tiles.rows, column, grid.at(chunk, row));
+    });
     grid.merge(out);
   });
 }
@@ -394,7 +392,8 @@ template <class Real> struct CombinedForm {
     head_kernels<Real>().form_gradient(gradient);
     for (size_t n = 0; n < target.size(); ++n) {
       const int64_t column = target[n] - first;
-      if (column >= 0 && column < tiles.columns) combined[column * tiles.stride + static_cast<int64_t>(n)] += static_cast<Real>(by_target[n]);
+      if (column >= 0 && column < tiles.columns)
+        combined[column * tiles.stride + static_cast<int64_t>(n)] += static_cast<Real>(by_target[n]);
     }
     two_head_kernels<Real>().divide(tile);
   }
