@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import Any
 
 import harness
-from losses import DTYPES, HEAD, MOST_GRADIENT_ERROR, MOST_LOSS_ERROR, extra_memory, one_run, peak_flops
+from losses import DTYPES, MOST_GRADIENT_ERROR, MOST_LOSS_ERROR, extra_memory, one_run, peak_flops, print_table
 
 SHAPES = ("1024,512,32768",)
 LOSSES = ("forward_kl", "reverse_kl", "jensen_shannon", "binary_kl", "difference")
@@ -152,14 +152,7 @@ def main() -> None:
         for dtype in arguments.dtypes.split(","):
             for loss in arguments.losses.split(","):
                 rows += measure(shape, dtype, loss, arguments.runs, not arguments.no_memory)
-    print((harness.markdown_table if arguments.markdown else harness.text_table)(HEAD, rows))
-    machine = harness.machine()
-    versions = ", ".join(f"{name} {version}" for name, version in harness.package_versions(["slipstick", "torch"]).items())
-    print(
-        f"\n{machine['processor']}, {machine['system']}; {versions}; commit {harness.commit()[:12] or 'unknown'}; 1 thread, CPU time, best of {arguments.runs}"
-    )
-    for warning in warnings:
-        print(f"\nwarning: {warning}")
+    print_table(rows, arguments.markdown, arguments.runs, warnings)
 
 
 if __name__ == "__main__":

@@ -141,11 +141,11 @@ TEST(two_heads_match_sums_in_double) {
   const TwoHeads heads{first.head, second.head};
   const size_t rows = static_cast<size_t>(first.rows);
   const double b = 0.3, coefficient = -0.6;
-  std::vector<double> forward(rows), reverse(rows), first_lse(rows), second_lse(rows), shannon(rows), to_mixture(rows), unused(rows),
-      maximum(rows), kth(rows), target(rows), lse(rows);
+  std::vector<double> forward(rows), reverse(rows), first_lse(rows), second_lse(rows), shannon(rows), to_mixture(rows), maximum(rows),
+      kth(rows), target(rows), lse(rows);
   divergence(heads, first.targets(), {}, {forward.data(), reverse.data(), first_lse.data(), second_lse.data()}, 2);
-  divergence(heads, first.targets(), {DivergenceKind::jensen_shannon, b}, {shannon.data(), to_mixture.data(), unused.data(), unused.data()},
-             2);
+  divergence(heads, first.targets(), {DivergenceKind::jensen_shannon, b},
+             {shannon.data(), to_mixture.data(), first_lse.data(), second_lse.data()}, 2);
   constexpr int64_t kRank = 10;
   kth_largest(first.head, first.targets(), kRank, maximum.data(), kth.data(), 1 << 20, 2);
   Statistics combined;
