@@ -261,6 +261,17 @@ def draw_curves(curves: dict[str, list[float]], path: str) -> bool:
     return True
 
 
+def print_table(rows: list[list[str]], markdown: bool, runs: int, warnings: list[str]) -> None:
+    print((harness.markdown_table if markdown else harness.text_table)(HEAD, rows))
+    machine = harness.machine()
+    versions = ", ".join(f"{name} {version}" for name, version in harness.package_versions(["slipstick", "torch"]).items())
+    print(
+        f"\n{machine['processor']}, {machine['system']}; {versions}; commit {harness.commit()[:12] or 'unknown'}; 1 thread, CPU time, best of {runs}"
+    )
+    for warning in warnings:
+        print(f"\nwarning: {warning}")
+
+
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("shapes", nargs="*", default=SHAPES, metavar="ROWS,WIDTH,VOCABULARY", help=f"default: {' '.join(SHAPES)}")
@@ -295,14 +306,7 @@ def main() -> None:
     for shape in arguments.shapes:
         for dtype in arguments.dtypes.split(","):
             rows += measure(shape, dtype, arguments.runs, not arguments.no_chunked, not arguments.no_memory)
-    print((harness.markdown_table if arguments.markdown else harness.text_table)(HEAD, rows))
-    machine = harness.machine()
-    versions = ", ".join(f"{name} {version}" for name, version in harness.package_versions(["slipstick", "torch"]).items())
-    print(
-        f"\n{machine['processor']}, {machine['system']}; {versions}; commit {harness.commit()[:12] or 'unknown'}; 1 thread, CPU time, best of {arguments.runs}"
-    )
-    for warning in warnings:
-        print(f"\nwarning: {warning}")
+    print_table(rows, arguments.markdown, arguments.runs, warnings)
 
 
 if __name__ == "__main__":

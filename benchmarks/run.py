@@ -37,6 +37,7 @@ BENCHMARKS = {
     "losses": Benchmark(
         "Losses of a linear head", "losses.py", "--runs 5", "128,64,4096 --dtypes float32 --runs 2 --no-memory", ("torch",)
     ),
+    "two_heads": Benchmark("Losses of two heads", "two_heads.py", "--runs 3", "64,32,2048 --runs 1 --no-memory", ("torch",)),
     "spherical": Benchmark("SphericalHead", "spherical.py", "--runs 7", "--classes 5000 --batches 1,32 --runs 2"),
     "lowbit": Benchmark("Small number formats", "lowbit.py", "--runs 7", "--elements 1000000 --size 128 --runs 2"),
     "sketch": Benchmark("Least squares", "sketch.py", "--runs 3", "--sizes 50000x50 --runs 1 --no-memory"),

@@ -4,6 +4,9 @@
 
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/string.h>
+#include <nanobind/stl/tuple.h>
+
+#include <tuple>
 
 #include "slipstick/error.h"
 
@@ -110,6 +113,70 @@ void cross_entropy(const PyHead& head, uintptr_t row_weight, double label_smooth
                         options_of(workspace, filter_eps, dropped, threads), pointer<double>(loss), pointer<double>(lse));
 }
 
+losses::Divergence divergence_of(const std::string& kind, double mixture) {
+  using losses::DivergenceKind;
+  if (kind == "kl") return {DivergenceKind::kl, mixture};
+  if (kind == "jensen_shannon") return {DivergenceKind::jensen_shannon, mixture};
+  if (kind == "binary_kl") return {DivergenceKind::bernoulli, mixture};
+  if (kind == "binary_kl_norm") return {DivergenceKind::bernoulli_norm, mixture};
+  throw slipstick::Error(slipstick::ErrorKind::invalid_argument,
+                         "losses: kind is '" + kind + "'; expected 'kl', 'jensen_shannon', 'binary_kl' or 'binary_kl_norm'");
+}
+
+// Addresses of what is asked for by forward, reverse and both log-sum-exps.
+using RowAddresses = std::tuple<uintptr_t, uintptr_t, uintptr_t, uintptr_t>;
+// Addresses of hidden, weight and bias, for each head.
+using HeadAddresses = std::tuple<uintptr_t, uintptr_t, uintptr_t>;
+losses::TwoGradients gradients_of(const HeadAddresses& first, const HeadAddresses& second) {
+  return {std::apply(static_cast<losses::Gradients (*)(uintptr_t, uintptr_t, uintptr_t)>(gradients_of), first),
+          std::apply(static_cast<losses::Gradients (*)(uintptr_t, uintptr_t, uintptr_t)>(gradients_of), second)};
+}
+
+losses::DivergenceRows divergence_rows(uintptr_t forward, uintptr_t reverse, uintptr_t lse, uintptr_t second_lse) {
+  return {pointer<double>(forward), pointer<double>(reverse), pointer<double>(lse), pointer<double>(second_lse)};
+}
+
+void divergence(const PyHead& head, const PyHead& second, const std::string& kind, double mixture, uintptr_t forward, uintptr_t reverse,
+                uintptr_t lse, uintptr_t second_lse, int threads) {
+  const losses::Divergence of = divergence_of(kind, mixture);
+  nb::gil_scoped_release release;
+  losses::divergence({head.head, second.head}, head.targets, of, divergence_rows(forward, reverse, lse, second_lse), threads);
+}
+
+void divergence_backward(const PyHead& head, const PyHead& second, const std::string& kind, double mixture, uintptr_t forward,
+                         uintptr_t reverse, uintptr_t lse, uintptr_t second_lse, const RowAddresses& upstream,
+                         const HeadAddresses& gradients, const HeadAddresses& second_gradients, int64_t workspace, int threads) {
+  const losses::Divergence of = divergence_of(kind, mixture);
+  nb::gil_scoped_release release;
+  losses::divergence_backward({head.head, second.head}, head.targets, of, divergence_rows(forward, reverse, lse, second_lse),
+                              {pointer<const double>(std::get<0>(upstream)), pointer<const double>(std::get<1>(upstream)),
+                               pointer<const double>(std::get<2>(upstream)), pointer<const double>(std::get<3>(upstream))},
+                              gradients_of(gradients, second_gradients), options_of(workspace, 0, 0, threads));
+}
+
+void combined_statistics(const PyHead& head, const PyHead& second, double coefficient, uintptr_t least, uintptr_t target, uintptr_t lse,
+                         int threads) {
+  losses::Statistics out;
+  out.target = pointer<double>(target);
+  out.lse = pointer<double>(lse);
+  nb::gil_scoped_release release;
+  losses::combined_statistics({head.head, second.head}, head.targets, {coefficient, pointer<const double>(least)}, out, threads);
+}
+
+void combined_backward(const PyHead& head, const PyHead& second, double coefficient, uintptr_t least, uintptr_t lse, uintptr_t by_lse,
+                       uintptr_t by_target, const HeadAddresses& gradients, const HeadAddresses& second_gradients, int64_t workspace,
+                       int threads) {
+  nb::gil_scoped_release release;
+  losses::combined_backward({head.head, second.head}, head.targets, {coefficient, pointer<const double>(least)}, pointer<const double>(lse),
+                            pointer<const double>(by_lse), pointer<const double>(by_target), gradients_of(gradients, second_gradients),
+                            options_of(workspace, 0, 0, threads));
+}
+
+void kth_largest(const PyHead& head, int64_t k, uintptr_t maximum, uintptr_t kth, int64_t workspace, int threads) {
+  nb::gil_scoped_release release;
+  losses::kth_largest(head.head, head.targets, k, pointer<double>(maximum), pointer<double>(kth), workspace, threads);
+}
+
 }  // namespace
 
 void bind_losses(nb::module_& module) {
@@ -125,4 +192,13 @@ void bind_losses(nb::module_& module) {
              "weight"_a, "bias"_a, "workspace"_a, "filter_eps"_a, "dropped"_a, "threads"_a);
   module.def("cross_entropy", &cross_entropy, "head"_a, "row_weight"_a, "label_smoothing"_a, "z_loss"_a, "hidden"_a, "weight"_a, "bias"_a,
              "workspace"_a, "filter_eps"_a, "dropped"_a, "threads"_a, "loss"_a, "lse"_a);
+  module.def("divergence", &divergence, "head"_a, "second"_a, "kind"_a, "mixture"_a, "forward"_a, "reverse"_a, "lse"_a, "second_lse"_a,
+             "threads"_a);
+  module.def("divergence_backward", &divergence_backward, "head"_a, "second"_a, "kind"_a, "mixture"_a, "forward"_a, "reverse"_a, "lse"_a,
+             "second_lse"_a, "upstream"_a, "gradients"_a, "second_gradients"_a, "workspace"_a, "threads"_a);
+  module.def("combined_statistics", &combined_statistics, "head"_a, "second"_a, "coefficient"_a, "least"_a, "target"_a, "lse"_a,
+             "threads"_a);
+  module.def("combined_backward", &combined_backward, "head"_a, "second"_a, "coefficient"_a, "least"_a, "lse"_a, "by_lse"_a, "by_target"_a,
+             "gradients"_a, "second_gradients"_a, "workspace"_a, "threads"_a);
+  module.def("kth_largest", &kth_largest, "head"_a, "k"_a, "maximum"_a, "kth"_a, "workspace"_a, "threads"_a);
 }

@@ -10,31 +10,6 @@ namespace {
 
 // Fewer rows than this in a chunk of kept logits cost more in reads of the weight and its gradient than computing the logits twice.
 constexpr int64_t kLeastKeptRows = 48;
-// More rows in a chunk without kept logits push its blocks out of the second cache.
-constexpr int64_t kMostRows = 1024;
-
-void check_options(const char* where, const BackwardOptions& options) {
-  const std::string name = where;
-  if (!(options.filter_eps >= 0 && options.filter_eps < 1))
-    throw_invalid(name + ": filter_eps is " + std::to_string(options.filter_eps) + "; expected at least 0 and below 1");
-  if (options.workspace_bytes <= 0)
-    throw_invalid(name + ": workspace is " + std::to_string(options.workspace_bytes) + "; expected a positive number of bytes");
-}
-
-void clear(const Head& head, const Gradients& out, const BackwardOptions& options) {
-  if (out.hidden) std::fill_n(static_cast<char*>(out.hidden), head.rows * head.width * element_bytes(head.format), char{0});
-  if (options.dropped) std::fill_n(options.dropped, head.rows, 0.0);
-}
-
-// Rows of a chunk without kept logits: as many as the workspace holds.
-template <class Real> int64_t recomputed_rows(const Head& head, const BackwardOptions& options, int64_t rows, int64_t row_bytes) {
-  const int64_t lanes = head_kernels<Real>().lanes;
-  const int64_t most = std::max(lanes, options.workspace_bytes / row_bytes / lanes * lanes);
-  // Where the weight gradient has no sum of its own, one chunk avoids a buffer of its size.
-  const bool one_chunk = GradientStream<Real>::accumulator_bytes(head) > 0 && most >= rows;
-  return std::min(std::max<int64_t>(rows, 1), one_chunk ? most : std::min(most, round_up(kMostRows, lanes)));
-}
-
 template <class Real>
 ChunkCoefficients pick(const Coefficients& from, const int64_t* rows, int64_t count) {
   ChunkCoefficients out;
@@ -99,7 +74,8 @@ void run_backward(const Head& head, const std::vector<int64_t>& rows, const Coef
   const bool may = may_round(head, options);
   const int64_t row_bytes =
       std::max(GradientStream<Real>::bytes_per_row(head, false), may ? GradientStream<Real>::bytes_per_row(head, true) : 0);
-  const int64_t total = static_cast<int64_t>(rows.size()), step = recomputed_rows<Real>(head, options, total, row_bytes);
+  const int64_t total = static_cast<int64_t>(rows.size()),
+                step = recomputed_rows<Real>(options, total, row_bytes, GradientStream<Real>::accumulator_bytes(head) > 0);
   GradientStream<Real> stream(head, out, options, total > step);
   for (int64_t first = 0; first < total; first += step) {
     const int64_t count = std::min(step, total - first);
@@ -136,22 +112,6 @@ struct CrossEntropyRows {
     return out;
   }
 };
-
-// Logits of all columns for a chunk of rows, kept, with their statistics.
-template <class Real>
-void keep_logits(const Head& head, const Targets& targets, const int64_t* rows, int64_t count, const Statistics& want, Real* kept,
-                 int64_t stride, int threads) {
-  const PartialGrid<Real> grid(head, targets, rows, count, want);
-  const HiddenPanels<Real> panels = pack_hidden<Real>(head, rows, count, threads);
-  parallel_for(grid.chunks(), threads, [&](int64_t chunk) {
-    const int64_t column = chunk * kChunkColumns;
-    const WeightTile<Real> weight(head);
-    const Partial<Real> partial = grid.at(chunk, 0);
-    stream_logits<Real>(head, panels, 0, count, column, std::min(kChunkColumns, head.vocabulary - column), weight, kept + column * stride,
-                        stride, false, &partial);
-  });
-  grid.merge(want);
-}
 
 // Statistics of all rows, and the logits of some columns in 16 bits.
 template <class Real>
@@ -206,7 +166,7 @@ void run_cross_entropy(const Head& head, const Targets& targets, const std::vect
   const int64_t kept = gradients ? kept_rows_fitting<Real>(head, options, total, rounded) : 0;
   if (kept == 0) {
     const int64_t row_bytes = GradientStream<Real>::bytes_per_row(head, rounded),
-                  step = recomputed_rows<Real>(head, options, total, row_bytes);
+                  step = recomputed_rows<Real>(options, total, row_bytes, GradientStream<Real>::accumulator_bytes(head) > 0);
     ChunkLogits<Real> chunk;
     chunk.rounded = rounded;
     std::unique_ptr<CodedLogits> coded;

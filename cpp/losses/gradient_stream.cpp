@@ -21,15 +21,20 @@ double map_slope(LogitMap map, double z, double cap) {
 
 template <class Entry> bool before(const Entry& entry, int64_t column) { return entry.column < column; }
 
-template <class Real> Buffer<Real> padded(const std::vector<double>& values, int64_t size, Real fill) {
-  if (values.empty()) return {};
-  Buffer<Real> out(size);
-  for (int64_t i = 0; i < size; ++i)
-    out[i] = i < static_cast<int64_t>(values.size()) ? static_cast<Real>(values[static_cast<size_t>(i)]) : fill;
-  return out;
+}  // namespace
+
+void check_options(const char* where, const BackwardOptions& options) {
+  const std::string name = where;
+  if (!(options.filter_eps >= 0 && options.filter_eps < 1))
+    throw_invalid(name + ": filter_eps is " + std::to_string(options.filter_eps) + "; expected at least 0 and below 1");
+  if (options.workspace_bytes <= 0)
+    throw_invalid(name + ": workspace is " + std::to_string(options.workspace_bytes) + "; expected a positive number of bytes");
 }
 
-}  // namespace
+void clear(const Head& head, const Gradients& out, const BackwardOptions& options) {
+  if (out.hidden) std::fill_n(static_cast<char*>(out.hidden), head.rows * head.width * element_bytes(head.format), char{0});
+  if (options.dropped) std::fill_n(options.dropped, head.rows, 0.0);
+}
 
 CodedLogits::CodedLogits(const Head& head, int64_t rows, void* weight_gradient, int64_t bytes)
     : blocks_(round_up(head.vocabulary, kBlockColumns) / kBlockColumns),
@@ -143,23 +148,40 @@ GradientStream<Real>::GradientStream(const Head& head, const Gradients& out, con
   if (filtered_) tail_hidden_.assign(static_cast<size_t>(head.width), 0.0);
 }
 
+// Rows of hidden as the products read them, and room for their gradient.
+template <class Real> void GradientStream<Real>::lay_out(Chunk& chunk, const int64_t* rows, int64_t count, bool rounded) const {
+  chunk.rows = rows;
+  chunk.count = count;
+  chunk.padded_count = round_up(count, kernels_.lanes);
+  chunk.scale = rounded ? Real{1} : static_cast<Real>(head_.scale);
+  const Source hidden = hidden_source(head_, rows);
+  if (out_.weight) {
+    const int64_t pairs = (count + 1) / 2;
+    if (rounded) {
+      chunk.column_pairs = Buffer<uint32_t>(column_panels_ * kernels_.lanes * pairs);
+    } else {
+      chunk.column_panels = Buffer<Real>(column_panels_ * kernels_.lanes * count);
+    }
+    parallel_for(column_panels_, count * head_.width < 1 << 16 ? 1 : options_.threads, [&](int64_t panel) {
+      const int64_t first = panel * kernels_.lanes, columns = std::min(kernels_.lanes, head_.width - first);
+      if (rounded) {
+        pair_kernels(head_)->pack_columns(hidden, count, first, columns, chunk.column_pairs.get() + first * pairs);
+      } else {
+        kernels_.pack_columns(hidden, count, first, columns, static_cast<Real>(head_.scale), chunk.column_panels.get() + first * count);
+      }
+    });
+  }
+  if (out_.hidden) chunk.hidden = Buffer<Real>(kSlots * count * head_.width);
+}
+
 template <class Real>
 void GradientStream<Real>::add(const int64_t* rows, int64_t count, const ChunkCoefficients& coefficients, const ChunkLogits<Real>& logits) {
   if (count == 0) return;
   Chunk chunk;
-  chunk.rows = rows;
-  chunk.count = count;
-  chunk.padded_count = round_up(count, kernels_.lanes);
+  lay_out(chunk, rows, count, logits.rounded);
   chunk.coefficients = &coefficients;
   chunk.logits = logits;
-  chunk.scale = logits.rounded ? Real{1} : static_cast<Real>(head_.scale);
-  chunk.lse_high = padded<Real>(coefficients.lse, chunk.padded_count, 0);
-  std::vector<double> rest = coefficients.lse;
-  for (size_t n = 0; n < rest.size(); ++n) {
-    const double low = rest[n] - static_cast<double>(static_cast<Real>(rest[n]));
-    rest[n] = std::isfinite(low) ? low : 0;
-  }
-  chunk.lse_low = padded<Real>(rest, chunk.padded_count, 0);
+  split(coefficients.lse, chunk.padded_count, chunk.lse_high, chunk.lse_low);
   chunk.a = padded<Real>(coefficients.a, chunk.padded_count, 0);
   for (int64_t n = 0; logits.rounded && n < count; ++n) chunk.a[n] *= static_cast<Real>(head_.scale);
   chunk.b = padded<Real>(coefficients.b, chunk.padded_count, 0);
@@ -167,37 +189,48 @@ void GradientStream<Real>::add(const int64_t* rows, int64_t count, const ChunkCo
   // With a filter the even part travels with what was dropped, at no cost.
   if (!filtered_) chunk.d = padded<Real>(coefficients.d, chunk.padded_count, 0);
   if (!logits.kept) chunk.panels = pack_hidden<Real>(head_, rows, count, options_.threads);
-  const Source hidden = hidden_source(head_, rows);
-  const Real scale = static_cast<Real>(head_.scale);
-  if (out_.weight) {
-    const int64_t pairs = (count + 1) / 2;
-    if (logits.rounded) {
-      chunk.column_pairs = Buffer<uint32_t>(column_panels_ * kernels_.lanes * pairs);
-    } else {
-      chunk.column_panels = Buffer<Real>(column_panels_ * kernels_.lanes * count);
-    }
-    parallel_for(column_panels_, count * head_.width < 1 << 16 ? 1 : options_.threads, [&](int64_t panel) {
-      const int64_t first = panel * kernels_.lanes, columns = std::min(kernels_.lanes, head_.width - first);
-      if (logits.rounded) {
-        pair_kernels(head_)->pack_columns(hidden, count, first, columns, chunk.column_pairs.get() + first * pairs);
-      } else {
-        kernels_.pack_columns(hidden, count, first, columns, scale, chunk.column_panels.get() + first * count);
-      }
-    });
-  }
   if (logits.rounded) take_entries(chunk);
-  if (out_.hidden) chunk.hidden = Buffer<Real>(kSlots * count * head_.width);
   if (filtered_) {
     chunk.bounds = Buffer<Real>(chunk.padded_count);
     for (int64_t n = 0; n < chunk.padded_count; ++n)
       chunk.bounds[n] =
           n < count ? static_cast<Real>(options_.filter_eps * (std::abs(chunk.a[n]) + (chunk.b ? std::abs(chunk.b[n]) : 0))) : 0;
     chunk.row_major = Buffer<Real>(count * head_.width);
-    kernels_.widen(hidden, count, head_.width, scale, chunk.row_major.get());
+    kernels_.widen(hidden_source(head_, rows), count, head_.width, static_cast<Real>(head_.scale), chunk.row_major.get());
     chunk.dropped = Buffer<double>(kSlots * chunk.padded_count);
     std::fill_n(chunk.dropped.get(), kSlots * chunk.padded_count, 0.0);
   }
   parallel_for(kSlots, options_.threads, [&](int64_t slot) { run_slot(chunk, slot); });
+  close(chunk);
+}
+
+template <class Real> auto GradientStream<Real>::open(const int64_t* rows, int64_t count) const -> std::shared_ptr<Chunk> {
+  const auto chunk = std::make_shared<Chunk>();
+  lay_out(*chunk, rows, count, false);
+  return chunk;
+}
+
+template <class Real>
+auto GradientStream<Real>::open_slot(const Chunk& chunk, int64_t slot, int64_t stride) const -> std::shared_ptr<Scratch> {
+  if (slot_begin(slot, blocks_) == slot_begin(slot + 1, blocks_)) {
+    if (out_.hidden) std::fill_n(chunk.hidden.get() + slot * chunk.count * head_.width, chunk.count * head_.width, Real{0});
+    return nullptr;
+  }
+  const auto scratch = std::make_shared<Scratch>(head_);
+  scratch->stride = stride;
+  scratch->panel = Buffer<Real>(kBlockColumns * kernels_.lanes);
+  if (out_.weight && !weight_sums_) scratch->weight_rows = Buffer<Real>(kBlockColumns * head_.width);
+  return scratch;
+}
+
+template <class Real>
+void GradientStream<Real>::add_block(const Chunk& chunk, const Scratch& scratch, int64_t slot, int64_t block, const Real* gradients) const {
+  const int64_t first = block * kBlockColumns, columns = std::min(kBlockColumns, head_.vocabulary - first);
+  sum_bias(first, columns, gradients, chunk.count, scratch.stride);
+  multiply(chunk, scratch, slot, first, columns, gradients, scratch.stride, block == slot_begin(slot, blocks_));
+}
+
+template <class Real> void GradientStream<Real>::close(const Chunk& chunk) {
   if (out_.hidden) finish_hidden(chunk);
   if (filtered_) spread_dropped(chunk);
   first_chunk_ = false;
@@ -205,22 +238,16 @@ void GradientStream<Real>::add(const int64_t* rows, int64_t count, const ChunkCo
 
 template <class Real> void GradientStream<Real>::run_slot(const Chunk& chunk, int64_t slot) const {
   const int64_t begin = slot_begin(slot, blocks_), end = slot_begin(slot + 1, blocks_);
-  if (begin == end) {
-    if (out_.hidden) std::fill_n(chunk.hidden.get() + slot * chunk.count * head_.width, chunk.count * head_.width, Real{0});
-    return;
-  }
-  if (chunk.logits.rounded) return run_rounded_slot(chunk, slot);
-  Scratch scratch(head_);
-  scratch.stride = chunk.logits.kept ? chunk.logits.stride : line_stride<Real>(chunk.padded_count);
-  if (!chunk.logits.kept) scratch.block = Buffer<Real>(kBlockColumns * scratch.stride);
-  scratch.panel = Buffer<Real>(kBlockColumns * kernels_.lanes);
-  if (out_.weight && !weight_sums_) scratch.weight_rows = Buffer<Real>(kBlockColumns * head_.width);
+  if (chunk.logits.rounded && begin < end) return run_rounded_slot(chunk, slot);
+  const auto scratch = open_slot(chunk, slot, chunk.logits.kept ? chunk.logits.stride : line_stride<Real>(chunk.padded_count));
+  if (!scratch) return;
+  if (!chunk.logits.kept) scratch->block = Buffer<Real>(kBlockColumns * scratch->stride);
   if (filtered_) {
-    if (accumulator_bytes(head_) > 0) scratch.weight = Buffer<Real>(kBlockColumns * head_.width);
-    scratch.indices = Buffer<int32_t>(chunk.padded_count);
-    scratch.dropped = Buffer<Real>(chunk.padded_count);
+    if (accumulator_bytes(head_) > 0) scratch->weight = Buffer<Real>(kBlockColumns * head_.width);
+    scratch->indices = Buffer<int32_t>(chunk.padded_count);
+    scratch->dropped = Buffer<Real>(chunk.padded_count);
   }
-  for (int64_t block = begin; block < end; ++block) run_block(chunk, scratch, slot, block * kBlockColumns, block == begin);
+  for (int64_t block = begin; block < end; ++block) run_block(chunk, *scratch, slot, block * kBlockColumns, block == begin);
 }
 
 template <class Real>
@@ -263,9 +290,7 @@ void GradientStream<Real>::run_block(const Chunk& chunk, const Scratch& scratch,
   const bool sparse = filtered_ && filter(chunk, scratch, slot, columns, block, stride) * kDenseShare < columns * chunk.count;
   for (auto entry = begin; entry != end; ++entry)
     block[(entry->column - first) * stride + entry->row] += values[static_cast<size_t>(entry - begin)];
-  if (bias_sums_) {
-    for (int64_t v = 0; v < columns; ++v) bias_sums_[first + v] += kernels_.sum(block + v * stride, chunk.count) * head_.scale;
-  }
+  sum_bias(first, columns, block, chunk.count, stride);
   if (sparse) {
     if (fresh && out_.hidden) std::fill_n(chunk.hidden.get() + slot * chunk.count * head_.width, chunk.count * head_.width, Real{0});
     apply_sparse(chunk, scratch, slot, first, columns, block, stride);
@@ -309,6 +334,12 @@ void GradientStream<Real>::multiply(const Chunk& chunk, const Scratch& scratch, 
     product.out = chunk.hidden.get() + slot * chunk.count * width + panel * lanes;
     kernels_.product(product);
   }
+}
+
+template <class Real>
+void GradientStream<Real>::sum_bias(int64_t first, int64_t columns, const Real* block, int64_t rows, int64_t stride) const {
+  if (!bias_sums_) return;
+  for (int64_t v = 0; v < columns; ++v) bias_sums_[first + v] += kernels_.sum(block + v * stride, rows) * head_.scale;
 }
 
 template <class Real> void GradientStream<Real>::write_weight(const Real* rows, int64_t first, int64_t columns) const {

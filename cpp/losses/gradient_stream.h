@@ -5,6 +5,8 @@
 // gradient, and adds to its own partial gradient of hidden; the partial ones are added in the order of the slots. Rounded gradients go in blocks
 // of kRoundedColumns, as their products are twice as fast and what they add to is read and written less often so.
 #pragma once
+#include <algorithm>
+#include <memory>
 #include <vector>
 
 #include "losses/plan.h"
@@ -15,6 +17,20 @@ constexpr int64_t kSlots = 8;
 inline int64_t slot_begin(int64_t slot, int64_t blocks) { return slot * blocks / kSlots; }
 // Columns of a block of rounded gradients: long enough sums for the gradient of hidden, which is read and written once for each.
 constexpr int64_t kRoundedBlocks = 8, kRoundedColumns = kRoundedBlocks * kBlockColumns;
+
+void check_options(const char* where, const BackwardOptions& options);
+// Gradients of hidden and dropped sums of all rows to 0, for those that are skipped.
+void clear(const Head& head, const Gradients& out, const BackwardOptions& options);
+
+// More rows in a chunk without kept logits push its blocks out of the second cache.
+constexpr int64_t kMostRows = 1024;
+// Rows of a chunk without kept logits: as many as the workspace holds. Where the weight gradient has no sum of its own, one chunk avoids a
+// buffer of its size.
+template <class Real> int64_t recomputed_rows(const BackwardOptions& options, int64_t rows, int64_t row_bytes, bool sum_apart) {
+  const int64_t lanes = head_kernels<Real>().lanes;
+  const int64_t most = std::max(lanes, options.workspace_bytes / row_bytes / lanes * lanes);
+  return std::min(std::max<int64_t>(rows, 1), sum_apart && most >= rows ? most : std::min(most, round_up(kMostRows, lanes)));
+}
 
 // Coefficients of a chunk of rows, one number a row; see Coefficients. Entries are sorted by column, then row.
 struct ChunkCoefficients {
@@ -71,15 +87,24 @@ template <class Real> class GradientStream {
   void add(const int64_t* rows, int64_t count, const ChunkCoefficients& coefficients, const ChunkLogits<Real>& logits);
   void finish();
 
+  // What add() does where the gradients by the logits come from elsewhere: open a chunk, open every slot, add the slot's blocks of
+  // kBlockColumns in order, close the chunk.
+  struct Chunk;
+  struct Scratch;
+  std::shared_ptr<Chunk> open(const int64_t* rows, int64_t count) const;
+  // Null if the slot has no blocks.
+  std::shared_ptr<Scratch> open_slot(const Chunk& chunk, int64_t slot, int64_t stride) const;
+  void add_block(const Chunk& chunk, const Scratch& scratch, int64_t slot, int64_t block, const Real* gradients) const;
+  void close(const Chunk& chunk);
+
   // Bytes of buffers for each row of a chunk, those of one thread among them, without kept logits.
   static int64_t bytes_per_row(const Head& head, bool rounded);
   // Bytes of the sum of the weight gradient where it cannot be taken in the output itself.
   static int64_t accumulator_bytes(const Head& head);
 
  private:
-  struct Chunk;
-  struct Scratch;
   struct RoundedScratch;
+  void lay_out(Chunk& chunk, const int64_t* rows, int64_t count, bool rounded) const;
   void run_slot(const Chunk& chunk, int64_t slot) const;
   void form_gradient(const Chunk& chunk, Real* block, int64_t stride, int64_t columns) const;
   void run_block(const Chunk& chunk, const Scratch& scratch, int64_t slot, int64_t first, bool fresh) const;
@@ -91,6 +116,7 @@ template <class Real> class GradientStream {
   void multiply_weight(const Chunk& chunk, const RoundedScratch& scratch, int64_t first, int64_t columns) const;
   void multiply_hidden(const Chunk& chunk, const RoundedScratch& scratch, int64_t slot, int64_t first, int64_t columns, bool fresh) const;
   void write_weight(const Real* rows, int64_t first, int64_t columns) const;
+  void sum_bias(int64_t first, int64_t columns, const Real* block, int64_t rows, int64_t stride) const;
   int64_t filter(const Chunk& chunk, const Scratch& scratch, int64_t slot, int64_t columns, Real* block, int64_t stride) const;
   void apply_sparse(const Chunk& chunk, const Scratch& scratch, int64_t slot, int64_t first, int64_t columns, const Real* block,
                     int64_t stride) const;

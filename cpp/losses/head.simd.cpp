@@ -2,6 +2,7 @@
 // Not equal on all levels: the products are fused where the level can, and sums depend on the number of lanes only through that.
 #include "losses/packing.h"
 #include "losses/product.h"
+#include "losses/tile_divergences.h"
 #include "losses/tile_statistics.h"
 
 namespace slipstick::losses::SLIPSTICK_ISA_NAMESPACE {
@@ -196,11 +197,16 @@ constexpr HeadKernels<Real> kHeadKernels{
     kLanes<Real>,        pack_rows<Real>,         pack_columns<Real>, widen<Real>, narrow<Real>,     logits<Operands<Real>>,
     form_gradient<Real>, product<Operands<Real>>, add_scaled<Real>,   sum<Real>,   drop_small<Real>, find_nonzero<Real>};
 
+template <class Real>
+constexpr TwoHeadKernels<Real> kTwoHeadKernels{add_divergence<Real>, divergence_gradient<Real>, combine<Real>, divide<Real>,
+                                               statistics<Real>};
+
 constexpr PairKernels kPairKernels{pack_pair_rows, pack_pair_columns, logits<Pairs>, round_gradient, encode, decode, product<Pairs>};
 
 }  // namespace
 
-const Kernels kernels{SLIPSTICK_ISA_NAME, multiply_add_chains, kHeadKernels<float>, kHeadKernels<double>,
-                      simd::kBf16Pairs ? &kPairKernels : nullptr};
+const Kernels kernels{
+    SLIPSTICK_ISA_NAME,     multiply_add_chains,    kHeadKernels<float>, kHeadKernels<double>, simd::kBf16Pairs ? &kPairKernels : nullptr,
+    kTwoHeadKernels<float>, kTwoHeadKernels<double>};
 
 }  // namespace slipstick::losses::SLIPSTICK_ISA_NAMESPACE

@@ -152,17 +152,77 @@ struct PairKernels {
   void (*product)(const Product<Pairs>& product);
 };
 
+// Tiles of two heads' logits, z of the first and w of the second: [column][stride] each, rows in lanes, whole vectors of them.
+template <class Real> struct TwoTiles {
+  Real *first, *second;
+  int64_t stride;
+  int64_t columns, rows;
+};
+
+// log-sum-exps of both heads, arrays over rows: their parts in Real, whose sum they are, and second - first.
+template <class Real> struct TwoSoftmaxes {
+  const Real *first_high, *first_low, *second_high, *second_low, *shift;
+};
+
+// Running sums of a divergence over a range of columns, arrays over rows.
+template <class Real> struct DivergenceTile {
+  TwoTiles<Real> tiles;
+  DivergenceKind kind;
+  Real mixture;
+  TwoSoftmaxes<Real> softmaxes;  // of jensen_shannon
+  Real *first_maximum, *second_maximum;  // of kl, as the next
+  double *first_sum, *second_sum;  // of e^(z - maximum) and e^(w - maximum)
+  double *forward, *reverse;  // kl: sums of e^(w - maximum) d and e^(z - maximum) d, d = z - w; else see DivergenceRows
+};
+
+// Tiles of logits to gradients by the logits before their maps, in place.
+template <class Real> struct DivergenceGradient {
+  TwoTiles<Real> tiles;
+  DivergenceKind kind;
+  Real mixture;
+  TwoSoftmaxes<Real> softmaxes;
+  const Real *by_forward, *by_reverse, *by_first_lse, *by_second_lse;  // upstream gradients; all but the first of kl alone
+  const Real *forward_mean, *reverse_mean;  // kl: sums of q d and p d; jensen_shannon: KL(q || m) and KL(p || m)
+  LogitMap first_map, second_map;
+  Real first_cap, second_cap;
+};
+
+// combined = z + coefficient w where z >= least, else z; and the way back.
+template <class Real> struct CombinedTile {
+  TwoTiles<Real> tiles;
+  Real coefficient;
+  const Real* least;  // null for all
+  Real* combined;  // [column][stride]; may be the first tile
+  LogitMap first_map, second_map;
+  Real first_cap, second_cap;
+};
+
+template <class Real> struct TwoHeadKernels {
+  void (*add_divergence)(const DivergenceTile<Real>& tile);
+  void (*divergence_gradient)(const DivergenceGradient<Real>& tile);
+  void (*combine)(const CombinedTile<Real>& tile);
+  // `combined` holds gradients by the combined logits; the tiles become gradients by both heads' logits before their maps.
+  void (*divide)(const CombinedTile<Real>& tile);
+  // Statistics of a tile [columns][stride] of logits of whole vectors of rows from column first_column on.
+  void (*statistics)(const Real* tile, int64_t stride, int64_t columns, int64_t rows, int64_t first_column, const Partial<Real>& partial);
+};
+
 struct Kernels {
   const char* isa;
   double (*multiply_add_chains)(int64_t steps);  // see multiply_add_flops in slipstick/losses.h
   HeadKernels<float> in_float;
   HeadKernels<double> in_double;
   const PairKernels* of_pairs;  // null on levels that have no product of bf16 pairs
+  TwoHeadKernels<float> two_heads_in_float;
+  TwoHeadKernels<double> two_heads_in_double;
 };
 SLIPSTICK_DECLARE_KERNELS(Kernels, kernels)
 
 template <class Real> const HeadKernels<Real>& head_kernels();
 template <> inline const HeadKernels<float>& head_kernels<float>() { return active_kernels().in_float; }
 template <> inline const HeadKernels<double>& head_kernels<double>() { return active_kernels().in_double; }
+template <class Real> const TwoHeadKernels<Real>& two_head_kernels();
+template <> inline const TwoHeadKernels<float>& two_head_kernels<float>() { return active_kernels().two_heads_in_float; }
+template <> inline const TwoHeadKernels<double>& two_head_kernels<double>() { return active_kernels().two_heads_in_double; }
 
 }  // namespace slipstick::losses

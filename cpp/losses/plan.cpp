@@ -13,16 +13,15 @@ namespace {
 
 constexpr double kInfinite = std::numeric_limits<double>::infinity();
 
-// Infinite maxima held finite, as the kernels do, so that their differences are numbers.
-template <class Real> double held(Real maximum) {
-  return std::clamp(maximum, std::numeric_limits<Real>::lowest(), std::numeric_limits<Real>::max());
-}
-
 template <class T> Buffer<T> filled(bool wanted, int64_t size, T value) {
   if (!wanted) return {};
   Buffer<T> buffer(size);
   std::fill_n(buffer.get(), size, value);
   return buffer;
+}
+
+template <class T> void fill(T* values, int64_t count, T value) {
+  if (values) std::fill_n(values, count, value);
 }
 
 }  // namespace
@@ -36,6 +35,22 @@ void check_head(const char* where, const Head& head) {
   if (head.map == LogitMap::softcap && !(head.cap > 0 && head.cap < kInfinite))
     throw_invalid(name + ": softcap is " + std::to_string(head.cap) + "; expected a positive finite number");
   if (!(std::abs(head.scale) < kInfinite)) throw_invalid(name + ": scale is " + std::to_string(head.scale) + "; expected a finite number");
+}
+
+void check_statistics(const char* where, const Head& head, const Targets& targets, const Statistics& out) {
+  const std::string name = where;
+  if (out.target && !targets.index && head.rows > 0) throw_invalid(name + ": targets is None; expected targets, as 'target' is wanted");
+  if (out.topk < 0 || out.topk > std::min(kMaxTopk, std::max<int64_t>(head.vocabulary, 0)))
+    throw_invalid(name + ": topk is " + std::to_string(out.topk) + "; expected 0 to " +
+                  std::to_string(std::min(kMaxTopk, head.vocabulary)) + ", the least of " + std::to_string(kMaxTopk) +
+                  " and the vocabulary");
+}
+
+void clear_statistics(const Head& head, const Statistics& out) {
+  for (double* values : {out.target, out.lse, out.mean, out.second_moment, out.expected, out.maximum}) fill(values, head.rows, 0.0);
+  fill(out.argmax, head.rows, int64_t{-1});
+  fill(out.top_values, head.rows * out.topk, 0.0);
+  fill(out.top_indices, head.rows * out.topk, int64_t{-1});
 }
 
 std::vector<int64_t> kept_rows(const char* where, const Head& head, const Targets& targets) {
@@ -241,6 +256,21 @@ template <class Real> void PartialGrid<Real>::merge(const Statistics& out) const
   }
 }
 
+template <class Real>
+void keep_logits(const Head& head, const Targets& targets, const int64_t* rows, int64_t count, const Statistics& want, Real* kept,
+                 int64_t stride, int threads) {
+  const PartialGrid<Real> grid(head, targets, rows, count, want);
+  const HiddenPanels<Real> panels = pack_hidden<Real>(head, rows, count, threads);
+  parallel_for(grid.chunks(), threads, [&](int64_t chunk) {
+    const int64_t column = chunk * kChunkColumns;
+    const WeightTile<Real> weight(head);
+    const Partial<Real> partial = grid.at(chunk, 0);
+    stream_logits<Real>(head, panels, 0, count, column, std::min(kChunkColumns, head.vocabulary - column), weight, kept + column * stride,
+                        stride, false, &partial);
+  });
+  grid.merge(want);
+}
+
 template class PartialGrid<float>;
 template class PartialGrid<double>;
 template struct WeightTile<float>;
@@ -251,5 +281,7 @@ template void stream_logits<float>(const Head&, const HiddenPanels<float>&, int6
                                    float*, int64_t, bool, const Partial<float>*);
 template void stream_logits<double>(const Head&, const HiddenPanels<double>&, int64_t, int64_t, int64_t, int64_t, const WeightTile<double>&,
                                     double*, int64_t, bool, const Partial<double>*);
+template void keep_logits<float>(const Head&, const Targets&, const int64_t*, int64_t, const Statistics&, float*, int64_t, int);
+template void keep_logits<double>(const Head&, const Targets&, const int64_t*, int64_t, const Statistics&, double*, int64_t, int);
 
 }  // namespace slipstick::losses

@@ -1,6 +1,9 @@
 // What the drivers of the room share: checked heads, the rows that take part, buffers, and logits of a block of rows.
 #pragma once
+#include <algorithm>
+#include <cmath>
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <string>
 #include <vector>
@@ -30,12 +33,36 @@ template <class T> class Buffer {
   std::unique_ptr<T, Free> data_;
 };
 
+// Numbers of rows as kernels read them, `fill` up to `size`; null for none.
+template <class Real> Buffer<Real> padded(const std::vector<double>& values, int64_t size, Real fill) {
+  if (values.empty()) return {};
+  Buffer<Real> out(size);
+  for (int64_t i = 0; i < size; ++i)
+    out[i] = i < static_cast<int64_t>(values.size()) ? static_cast<Real>(values[static_cast<size_t>(i)]) : fill;
+  return out;
+}
+// Their parts in Real, whose sum they are; the lower ones of infinite values are 0.
+template <class Real> void split(const std::vector<double>& values, int64_t size, Buffer<Real>& high, Buffer<Real>& low) {
+  high = padded<Real>(values, size, 0);
+  std::vector<double> rest = values;
+  for (double& value : rest) {
+    value -= static_cast<double>(static_cast<Real>(value));
+    if (!std::isfinite(value)) value = 0;
+  }
+  low = padded<Real>(rest, size, 0);
+}
+
 [[noreturn]] void throw_invalid(const std::string& message);
 
 // Elements from a row to the next: an odd number of cache lines, so that the rows of a column do not fall on the same few sets of the cache.
 template <class T> int64_t line_stride(int64_t count) {
   constexpr int64_t kLine = 64 / static_cast<int64_t>(sizeof(T));
   return ((count + kLine - 1) / kLine | 1) * kLine;
+}
+
+// Infinite maxima held finite, as the kernels do, so that their differences are numbers.
+template <class Real> double held(Real maximum) {
+  return std::clamp(maximum, std::numeric_limits<Real>::lowest(), std::numeric_limits<Real>::max());
 }
 
 inline int64_t round_up(int64_t n, int64_t step) { return (n + step - 1) / step * step; }
@@ -47,6 +74,9 @@ constexpr int64_t kChunkColumns = 4096;
 constexpr int64_t kBlockPanels = 16;
 
 void check_head(const char* where, const Head& head);
+void check_statistics(const char* where, const Head& head, const Targets& targets, const Statistics& out);
+// All rows as those that are skipped have them.
+void clear_statistics(const Head& head, const Statistics& out);
 // The rows that are not ignored. Throws on a target out of range, naming the first.
 std::vector<int64_t> kept_rows(const char* where, const Head& head, const Targets& targets);
 
@@ -96,5 +126,10 @@ template <class Real> class PartialGrid {
   Buffer<double> sum_, weighted_, first_, second_;
   Buffer<int64_t> target_index_, argmax_, top_indices_;
 };
+
+// Logits of all columns for a chunk of rows, kept at [vocabulary][stride], with their statistics.
+template <class Real>
+void keep_logits(const Head& head, const Targets& targets, const int64_t* rows, int64_t count, const Statistics& want, Real* kept,
+                 int64_t stride, int threads);
 
 }  // namespace slipstick::losses

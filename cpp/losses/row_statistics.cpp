@@ -37,26 +37,14 @@ template <class Real> void run(const Head& head, const Targets& targets, const s
   }
 }
 
-template <class T> void fill_ignored(T* values, int64_t count, T value) {
-  if (values) std::fill_n(values, count, value);
-}
-
 }  // namespace
 
 void row_statistics(const Head& head, const Targets& targets, const Statistics& out, int threads) {
   check_head("row_statistics", head);
+  check_statistics("row_statistics", head, targets, out);
   threads = resolve_threads(threads);
-  if (out.target && !targets.index && head.rows > 0)
-    throw_invalid("row_statistics: targets is None; expected targets, as 'target' is wanted");
-  if (out.topk < 0 || out.topk > std::min(kMaxTopk, std::max<int64_t>(head.vocabulary, 0)))
-    throw_invalid("row_statistics: topk is " + std::to_string(out.topk) + "; expected 0 to " +
-                  std::to_string(std::min(kMaxTopk, head.vocabulary)) + ", the least of " + std::to_string(kMaxTopk) +
-                  " and the vocabulary");
   const std::vector<int64_t> rows = kept_rows("row_statistics", head, targets);
-  for (double* values : {out.target, out.lse, out.mean, out.second_moment, out.expected, out.maximum}) fill_ignored(values, head.rows, 0.0);
-  fill_ignored(out.argmax, head.rows, int64_t{-1});
-  fill_ignored(out.top_values, head.rows * out.topk, 0.0);
-  fill_ignored(out.top_indices, head.rows * out.topk, int64_t{-1});
+  clear_statistics(head, out);
   if (head.format == Format::f64) {
     run<double>(head, targets, rows, out, threads);
   } else {

@@ -2,6 +2,7 @@
 // same bits for any number of threads, and errors that name the argument.
 #include "slipstick/losses.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <vector>
@@ -131,6 +132,89 @@ TEST(every_thread_count_gives_the_same_bits) {
     const Result one = run(c, 1, workspace);
     for (const int threads : {2, 3, 8}) CHECK(run(c, threads, workspace) == one);
   }
+}
+
+TEST(two_heads_match_sums_in_double) {
+  Case first, second;
+  second.weight = normal(second.vocabulary * second.width, 4);
+  second.head.weight = second.weight.data();
+  const TwoHeads heads{first.head, second.head};
+  const size_t rows = static_cast<size_t>(first.rows);
+  const double b = 0.3, coefficient = -0.6;
+  std::vector<double> forward(rows), reverse(rows), first_lse(rows), second_lse(rows), shannon(rows), to_mixture(rows), maximum(rows),
+      kth(rows), target(rows), lse(rows);
+  divergence(heads, first.targets(), {}, {forward.data(), reverse.data(), first_lse.data(), second_lse.data()}, 2);
+  divergence(heads, first.targets(), {DivergenceKind::jensen_shannon, b},
+             {shannon.data(), to_mixture.data(), first_lse.data(), second_lse.data()}, 2);
+  constexpr int64_t kRank = 10;
+  kth_largest(first.head, first.targets(), kRank, maximum.data(), kth.data(), 1 << 20, 2);
+  Statistics combined;
+  combined.target = target.data();
+  combined.lse = lse.data();
+  combined_statistics(heads, first.targets(), {coefficient, kth.data()}, combined, 2);
+  for (int64_t row = 0; row < first.rows; ++row) {
+    const size_t n = static_cast<size_t>(row);
+    const int64_t label = first.labels[n];
+    if (label < 0) {
+      for (const auto* values : {&forward, &reverse, &first_lse, &second_lse, &shannon, &kth, &target, &lse})
+        CHECK_EQUAL((*values)[n], 0.0);
+      continue;
+    }
+    std::vector<double> z, w;
+    double z_sum = 0, w_sum = 0;
+    for (int64_t v = 0; v < first.vocabulary; ++v) {
+      z.push_back(first.logit(row, v));
+      w.push_back(second.logit(row, v));
+      z_sum += std::exp(z.back());
+      w_sum += std::exp(w.back());
+    }
+    double q_to_p = 0, p_to_q = 0, q_to_m = 0, p_to_m = 0, combined_sum = 0;
+    int64_t larger = 0, likely = 0;
+    for (size_t v = 0; v < z.size(); ++v) {
+      const double p = std::exp(z[v]) / z_sum, q = std::exp(w[v]) / w_sum, m = b * q + (1 - b) * p;
+      q_to_p += q * std::log(q / p);
+      p_to_q += p * std::log(p / q);
+      q_to_m += q * std::log(q / m);
+      p_to_m += p * std::log(p / m);
+      larger += z[v] > kth[n] + 1e-5;
+      likely += z[v] > kth[n] - 1e-5;
+      combined_sum += std::exp(z[v] + (z[v] > kth[n] - 1e-5 ? coefficient * w[v] : 0));
+    }
+    CHECK(larger < kRank && likely >= kRank);
+    CHECK(std::abs(maximum[n] - *std::max_element(z.begin(), z.end())) <= 3e-6);
+    CHECK(std::abs(forward[n] - q_to_p) <= 6e-6);
+    CHECK(std::abs(reverse[n] - p_to_q) <= 6e-6);
+    CHECK(std::abs(first_lse[n] - std::log(z_sum)) <= 3e-6);
+    CHECK(std::abs(second_lse[n] - std::log(w_sum)) <= 3e-6);
+    CHECK(std::abs(shannon[n] - (b * q_to_m + (1 - b) * p_to_m)) <= 6e-6);
+    CHECK(std::abs(to_mixture[n] - p_to_m) <= 6e-6);
+    const size_t at = static_cast<size_t>(label);
+    CHECK(std::abs(target[n] - (z[at] + (z[at] > kth[n] - 1e-5 ? coefficient * w[at] : 0))) <= 3e-6);
+    CHECK(std::abs(lse[n] - std::log(combined_sum)) <= 3e-6);
+  }
+}
+
+TEST(bad_arguments_of_two_heads_are_named) {
+  const Case c;
+  std::vector<double> values(static_cast<size_t>(c.rows), 1.0);
+  const DivergenceRows rows{values.data(), values.data(), values.data(), values.data()};
+  TwoHeads heads{c.head, c.head};
+  CHECK_THROWS(divergence(heads, {}, {DivergenceKind::kl, 1.0}, rows, 1), invalid_argument, "mixture is 1.0");
+  DivergenceUpstream upstream;
+  upstream.reverse = values.data();
+  CHECK_THROWS(divergence_backward(heads, {}, {DivergenceKind::bernoulli, 0.5}, rows, upstream, {}, {}), invalid_argument,
+               "there is a gradient by another than forward");
+  BackwardOptions options;
+  options.filter_eps = 0.1;
+  CHECK_THROWS(divergence_backward(heads, {}, {}, rows, upstream, {}, options), invalid_argument, "filter_eps is not 0");
+  CHECK_THROWS(combined_backward(heads, {}, {}, values.data(), nullptr, values.data(), {}, {}), invalid_argument, "targets is None");
+  CHECK_THROWS(kth_largest(c.head, {}, 4501, values.data(), values.data(), 1 << 20, 1), invalid_argument, "k is 4501; expected 1 to 4500");
+  CHECK_THROWS(kth_largest(c.head, {}, 0, values.data(), values.data(), 1 << 20, 1), invalid_argument, "k is 0");
+  heads.second.vocabulary = 7;
+  CHECK_THROWS(divergence(heads, {}, {}, rows, 1), invalid_argument, "the second head has 61 rows and 7 classes; expected 61 and 4500");
+  heads.second = c.head;
+  heads.second.format = Format::f64;
+  CHECK_THROWS(divergence(heads, {}, {}, rows, 1), invalid_argument, "one head alone is float64");
 }
 
 TEST(bad_arguments_are_named) {

@@ -12,10 +12,11 @@ import pytest
 pytest.importorskip("torch")
 pytestmark = pytest.mark.torch
 SCRIPT = pathlib.Path(__file__).resolve().parents[2] / "benchmarks" / "losses.py"
+TWO_HEADS = SCRIPT.with_name("two_heads.py")
 
 
-def run(*words):
-    return subprocess.run([sys.executable, SCRIPT, *words], capture_output=True, text=True, timeout=300)
+def run(*words, script=SCRIPT):
+    return subprocess.run([sys.executable, script, *words], capture_output=True, text=True, timeout=300)
 
 
 def test_a_small_shape_is_measured():
@@ -25,8 +26,16 @@ def test_a_small_shape_is_measured():
         assert f"40,16,300 float32, {case}" in result.stdout
 
 
-def test_a_wrong_shape_is_named():
-    result = run("40,16")
+def test_losses_of_two_heads_are_measured():
+    result = run("40,16,300", "--runs", "1", "--dtypes", "float32", "--no-memory", script=TWO_HEADS)
+    assert result.returncode == 0, result.stderr
+    for loss in ("forward_kl", "reverse_kl", "jensen_shannon", "binary_kl", "difference"):
+        assert f"40,16,300 float32, {loss}, slipstick" in result.stdout
+
+
+@pytest.mark.parametrize("script", [SCRIPT, TWO_HEADS], ids=lambda path: path.name)
+def test_a_wrong_shape_is_named(script):
+    result = run("40,16", script=script)
     assert result.returncode == 2
     assert "shape is '40,16'; expected three positive numbers" in result.stderr
 

@@ -240,7 +240,9 @@ def test_heads_that_do_not_fit_are_named():
         losses.distillation_loss(hidden, weight, other_hidden, weight)
     with pytest.raises(ValueError, match=r"^distillation_loss: bias has shape \(22,\); expected \(23,\)$"):
         losses.distillation_loss(hidden, weight, other_hidden, other_weight, bias=bias[1:])
-    with pytest.raises(ValueError, match=r"^logit_difference_cross_entropy: assistant_hidden and assistant_weight have shapes"):
+    with pytest.raises(
+        ValueError, match=r"^logit_difference_cross_entropy: assistant_hidden has rows of shape \(2, 4\); expected \(3, 4\)$"
+    ):
         losses.logit_difference_cross_entropy(hidden, weight, other_hidden[1:], other_weight, targets)
     with pytest.raises(ValueError, match=r"^subset_distillation_loss: subset is int64 of shape \(3, 4\); expected int64 of \(3, 4, 'k'\)$"):
         losses.subset_distillation_loss(hidden, weight, other_hidden, other_weight, targets)

@@ -142,8 +142,16 @@ def factor():
     return torch.tensor(0.7, dtype=torch.float64, requires_grad=True)
 
 
-def second(hidden, weight):
-    return hidden.detach().flip(0), weight.detach().flip(0), None
+def two_heads(h, w, b, t):
+    return h, w, b, h.detach().flip(0)[:, :3], w.flip(0)[:, :3], None, t, "softcap", 9.0, 0.7, -100, 1 << 20, 1
+
+
+def no_gradient(arguments):
+    return tuple(x.detach() if isinstance(x, torch.Tensor) else x for x in arguments)
+
+
+def numbers(h, count):
+    return [torch.linspace(1, 2, len(h)).double() for _ in range(count)]
 
 
 OPERATORS = {
@@ -158,18 +166,29 @@ OPERATORS = {
     "gathered_logits": lambda h, w, b, t: (h, w, t.clamp(min=0)[:, None].repeat(1, 2)),
     "gathered_logits_backward": lambda h, w, b, t: (torch.ones(len(h), 1), h.detach(), w.detach(), t.clamp(min=0)[:, None], True, True),
     "row_losses": lambda h, w, b, t: (
-        *(h, w, b, *second(h, w), None, t != -100, None, "_distillation:row_divergences", [2.0, 1.5, 0.3]),
+        *(h, w, b, t, t != -100, None, "_robust:ldr_k_kl_losses", [0.5, 1.5, 2.0]),
         *(False, 3.0, 0.5, 2),
     ),
     "row_losses_backward": lambda h, w, b, t: (
-        *(torch.ones(len(h)), h.detach(), w.detach(), b.detach(), *second(h, w), t, t != -100, None),
-        *("_difference:row_losses", [-1.0, 0.5, 2.0], False, 0.0, 0.5, 2, [True, True, True, True, True, False]),
+        *(torch.ones(len(h)), h.detach(), w.detach(), b.detach(), t, t != -100, None),
+        *("_dice:all_class_losses", [1.0, 0.5], False, 0.0, 0.5, 2, [True, True, True]),
     ),
+    "two_head_divergence": lambda h, w, b, t: (*two_heads(h, w, b, t), "kl", 0.5),
+    "two_head_divergence_backward": lambda h, w, b, t: (
+        *(*numbers(h, 3), None, *numbers(h, 4), *no_gradient(two_heads(h, w, b, t)), "kl", 0.5),
+        [True, False, True, True, True, False],
+    ),
+    "combined_statistics": lambda h, w, b, t: (*two_heads(h, w, b, t), *numbers(h, 1), 0.5),
+    "combined_statistics_backward": lambda h, w, b, t: (
+        *(*numbers(h, 3), *no_gradient(two_heads(h, w, b, t)), *numbers(h, 1), 0.5),
+        [True, False, True, True, True, False],
+    ),
+    "kth_largest_logit": lambda h, w, b, t: (*no_gradient((h, w, b)), t, "", 0.0, 0.7, -100, 1 << 20, 1, 3),
 }
 
 
 def test_every_operator_is_in_the_list():
-    from slipstick.losses import _gathered_logits, _operators, _row_chunks  # noqa: F401
+    from slipstick.losses import _gathered_logits, _operators, _row_chunks, _two_heads  # noqa: F401
 
     registered = {name.split("::")[1].split(".")[0] for name in torch._C._dispatch_get_all_op_names() if name.startswith("slipstick::")}
     assert registered >= set(OPERATORS)

@@ -242,6 +242,11 @@ def test_gradients_that_would_be_dropped_are_refused():
         ("linear_cross_entropy: softcap", lambda: losses.linear_cross_entropy(hidden, weight, targets, softcap=number)),
         ("ldr_k_kl_loss: scale", lambda: losses.ldr_k_kl_loss(hidden, weight, targets, k=2, scale=number)),
         ("ldr_k_kl_loss: softcap", lambda: losses.ldr_k_kl_loss(hidden, weight, targets, k=2, softcap=number)),
+        ("distillation_loss: mixture", lambda: losses.distillation_loss(hidden, weight, hidden, weight, mixture=number)),
+        (
+            "logit_difference_cross_entropy: coefficient",
+            lambda: losses.logit_difference_cross_entropy(hidden, weight, hidden, weight, targets, coefficient=number),
+        ),
         ("distillation_loss: temperature", lambda: losses.distillation_loss(hidden, weight, hidden, weight, temperature=number)),
     ]
     for name, call in cases:

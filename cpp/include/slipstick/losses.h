@@ -113,6 +113,66 @@ struct CrossEntropy {
 void cross_entropy(const Head& head, const Targets& targets, const CrossEntropy& loss, const Gradients& out, const BackwardOptions& options,
                    double* losses, double* lse);
 
+// ---- two heads over the same rows and classes ------------------------------------------------------------------------------------------------
+//
+// z are the mapped logits of the first head, w those of the second, p and q their softmaxes, d = z - w. One pass streams both weights, tile by
+// tile; a unit is a product of the size of one head here, so the forward is two units, and the backward two more, and two for each head that
+// gets gradients. Heads may differ in width and format, but f64 goes with f64 only.
+struct TwoHeads {
+  Head first, second;
+};
+struct TwoGradients {
+  Gradients first, second;
+};
+
+// kl: KL(q || p) and KL(p || q). jensen_shannon: b KL(q || m) + (1 - b) KL(p || m), m = b q + (1 - b) p, b the mixture. With s the sigmoid,
+// bernoulli: sum_j KL(Bernoulli(s(w_j)) || Bernoulli(s(z_j))), and bernoulli_norm: sum_j KL(Bernoulli(1/2) || Bernoulli(s(d_j))).
+enum class DivergenceKind { kl, jensen_shannon, bernoulli, bernoulli_norm };
+struct Divergence {
+  DivergenceKind kind = DivergenceKind::kl;
+  double mixture = 0.5;
+};
+
+// [rows] each; all are written by the forward and read by the backward. 0 in rows that are skipped.
+struct DivergenceRows {
+  double* forward = nullptr;  // KL(q || p), or the divergence
+  double* reverse = nullptr;  // kl: KL(p || q); jensen_shannon: KL(p || m); else 0
+  double* first_lse = nullptr;  // kl and jensen_shannon, else 0
+  double* second_lse = nullptr;
+};
+
+// Throws Error{invalid_argument} as row_statistics, on heads that do not fit each other and on a mixture outside (0, 1). Classes of probability
+// 0 (below e^-87 in float) count for nothing; where both logits are the same infinity, d is 0. jensen_shannon takes two passes. Values are off
+// by some 2^-20 (float) or 2^-48 of 1 + the largest |logit|, for the Bernoulli kinds times the vocabulary, and may be below 0 by as much.
+void divergence(const TwoHeads& heads, const Targets& targets, const Divergence& divergence, const DivergenceRows& out, int threads);
+
+// What is asked for by each of DivergenceRows; null for 0. All but forward are null where the kind is not kl.
+struct DivergenceUpstream {
+  const double* forward = nullptr;  // [rows]
+  const double* reverse = nullptr;
+  const double* first_lse = nullptr;
+  const double* second_lse = nullptr;
+};
+// Gradients of the sum over rows of upstream times `rows`, which divergence() wrote. filter_eps must be 0.
+void divergence_backward(const TwoHeads& heads, const Targets& targets, const Divergence& divergence, const DivergenceRows& rows,
+                         const DivergenceUpstream& upstream, const TwoGradients& out, const BackwardOptions& options);
+
+// The logits z + coefficient w, w counted only where z >= least and z is not -inf.
+struct Combination {
+  double coefficient = -1;
+  const double* least = nullptr;  // [rows], null for no filter
+};
+// As row_statistics, of the combined logits.
+void combined_statistics(const TwoHeads& heads, const Targets& targets, const Combination& combination, const Statistics& out, int threads);
+
+// Gradients of sum_n by_lse[n] lse[n] + by_target[n] target[n]; either may be null. filter_eps must be 0.
+void combined_backward(const TwoHeads& heads, const Targets& targets, const Combination& combination, const double* lse,
+                       const double* by_lse, const double* by_target, const TwoGradients& out, const BackwardOptions& options);
+
+// The k-th largest logit of every row, the same bits as the streamed logits have: for `least` above. A NaN in the row gives NaN. 0 in rows that
+// are skipped. Logits of as many rows as fit workspace_bytes are held. Throws as row_statistics, and on k outside 1 ... vocabulary.
+void kth_largest(const Head& head, const Targets& targets, int64_t k, double* maximum, double* kth, int64_t workspace_bytes, int threads);
+
 // Runs multiply-adds that wait for nothing, and says how many float operations they were: the peak that benchmarks compare with.
 double multiply_add_flops(int64_t steps);
 

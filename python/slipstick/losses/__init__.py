@@ -8,7 +8,7 @@
 True
 
 `row_statistics` gives the numbers, and any differentiable function of them is a loss with an exact gradient; `linear_cross_entropy` is the
-common one. Both take NumPy arrays and torch tensors, on the processor; torch is imported only when it is given. The other losses in
+common one; `two_head_statistics` is the same for two heads. They take NumPy arrays and torch tensors, on the processor; torch is imported only when it is given. The other losses in
 `losses.__all__` take torch tensors. `SphericalHead` takes both.
 """
 
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from . import _family
 from ._cross_entropy import linear_cross_entropy, linear_cross_entropy_and_grad
 from ._statistics import ERROR_BOUNDS, RowStatistics, TopK, row_statistics
+from ._two_head_statistics import TwoHeadStatistics, two_head_statistics
 
 if TYPE_CHECKING:
     from ._torch_cross_entropy import LinearCrossEntropy
@@ -28,9 +29,11 @@ __all__ = [
     "LinearCrossEntropy",
     "RowStatistics",
     "TopK",
+    "TwoHeadStatistics",
     "linear_cross_entropy",
     "linear_cross_entropy_and_grad",
     "row_statistics",
+    "two_head_statistics",
     *_family.FILES,
 ]
 

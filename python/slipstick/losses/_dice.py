@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ._row_chunks import ChunkedRows, Head
+from ._row_chunks import ChunkedRows
 from ._rows import Rows, check_choice, check_number, log1m_exp
 
 if TYPE_CHECKING:
@@ -84,7 +84,9 @@ def all_class_dice_loss(
     check_choice(name, "scope", scope, ("batch", "example"))
     chunks = ChunkedRows(
         name,
-        Head(hidden, weight, bias),
+        hidden,
+        weight,
+        bias,
         targets=targets,
         ignore_index=ignore_index,
         reduction=reduction,

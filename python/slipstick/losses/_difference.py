@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 
-from ._row_chunks import ChunkedRows, Head
-from ._rows import check_head, check_number
+from ._two_head_statistics import check_combination
+from ._two_heads import Head, TwoHeads, call_on_heads, likely_from
 
 
 def logit_difference_cross_entropy(
@@ -42,27 +40,19 @@ def logit_difference_cross_entropy(
         softcap, scale: of both heads, before they are combined.
         workspace, ignore_index, reduction, and what is returned and raised: see distillation_loss.
     Notes:
-        All four tensors get gradients if they ask for them; the choice of the likely classes has none. Whole rows in chunks.
+        All four tensors get gradients if they ask for them; the choice of the likely classes has none. Products of the size of the
+        logits: eight, six where the assistant gets no gradients, and one more for the filter, which holds the base model's logits of
+        as many rows as fit workspace.
     Source: Ji et al. 2024, Reversing the forget-retain objectives (ULD, arXiv:2406.08607), with the filter of its released code. Its
         assistant is trained with linear_cross_entropy on what to forget plus 5 uniform_kl on what to keep.
     """
     name = "logit_difference_cross_entropy"
-    check_number(name, "coefficient", coefficient, "a finite number", abs(coefficient) < math.inf)
-    check_number(
-        name, "threshold", 0.5 if threshold is None else threshold, "a number between 0 and 1", threshold is None or 0 < threshold < 1
-    )
-    check_number(name, "kept_share", kept_share, "a number from 0 to 1", 0 <= kept_share <= 1)
-    check_head(name, assistant_hidden, assistant_weight, None, "assistant_hidden", "assistant_weight")
-    check_head(name, hidden, weight, targets)
-    if assistant_hidden.shape[:-1] != hidden.shape[:-1] or assistant_weight.shape[0] != weight.shape[0]:
-        raise ValueError(
-            f"{name}: assistant_hidden and assistant_weight have shapes {tuple(assistant_hidden.shape)} and {tuple(assistant_weight.shape)}; "
-            f"expected {(*hidden.shape[:-1], 'E')} and {(weight.shape[0], 'E')}"
-        )
-    chunks = ChunkedRows(
+    factor = check_combination(name, coefficient, threshold, kept_share)
+    heads = TwoHeads(
         name,
         Head(hidden, weight, bias),
         Head(assistant_hidden, assistant_weight, assistant_bias),
+        ("assistant_hidden", "assistant_weight"),
         targets=targets,
         ignore_index=ignore_index,
         reduction=reduction,
@@ -70,19 +60,6 @@ def logit_difference_cross_entropy(
         scale=scale,
         workspace=workspace,
     )
-    kept = max(1, int(kept_share * chunks.classes))
-
-    return chunks.reduce(
-        chunks.map(row_losses, coefficient=coefficient, threshold=0.0 if threshold is None else threshold, kept_share=kept)
-    )
-
-
-def row_losses(
-    logits: torch.Tensor, others: torch.Tensor, labels: torch.Tensor, coefficient: float, threshold: float, kept: float
-) -> torch.Tensor:
-    """threshold 0: no filter."""
-    if threshold > 0:
-        base = logits.detach()
-        least = torch.minimum(base.max(1).values + math.log(threshold), torch.topk(base, int(kept), dim=1).values[:, -1])
-        others = torch.where(base >= least[:, None], others, 0.0)
-    return torch.nn.functional.cross_entropy(logits + coefficient * others, labels, reduction="none")
+    least = None if threshold is None else likely_from(heads, threshold, kept_share)
+    target, lse = call_on_heads("combined_statistics", heads, least, factor)
+    return heads.reduce(lse - target)

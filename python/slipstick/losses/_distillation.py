@@ -1,7 +1,6 @@
 """Divergences between the distributions of a teacher's and a student's head, neither set of logits kept.
 
-Both heads' logits are needed together, so rows go in chunks of bounded memory; the divergences over a few classes need no more
-than those classes' logits.
+Both weights are streamed together, tile by tile; the divergences over a few classes need no more than those classes' logits.
 """
 
 from __future__ import annotations
@@ -11,17 +10,20 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from . import _head
 from ._gathered_logits import gathered_logits
 from ._labels import check_labels
-from ._row_chunks import ChunkedRows, Head
 from ._rows import Rows, check_choice, check_head, check_number, check_reduction, reduce_losses
 from ._torch import as_autocast
+from ._two_head_statistics import check_mixture
+from ._two_heads import Head, TwoHeads, call_on_heads, check_second_head
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from ._rows import Streaming
 
+TEACHER = ("teacher_hidden", "teacher_weight")
 DIVERGENCES = ("forward_kl", "reverse_kl", "jensen_shannon", "binary_kl", "binary_kl_norm")
 
 
@@ -58,7 +60,7 @@ def distillation_loss(
         temperature: > 0.
         mixture: b, between 0 and 1; only for jensen_shannon.
         softcap, scale: of both heads.
-        workspace: bytes for the logits of a chunk of rows and what is computed from them; default 64 MiB.
+        workspace: bytes that the backward may use beyond the gradients; default 64 MiB.
         ignore_index, reduction: see focal_loss.
     Returns:
         A scalar, or (...) for "none"; float64 for float64 inputs, else float32.
@@ -66,35 +68,32 @@ def distillation_loss(
         ValueError: shapes do not fit, a number is out of range, divergence or reduction is unknown.
         TypeError: an argument is no tensor, targets is not int64. IndexError: a label is out of range.
     Notes:
-        Eight products of the size of the logits where both heads get gradients, five where the teacher does not. Half-precision heads
-        are widened to float32 once. A class whose logits are -inf on both sides is not supported.
+        Eight products of the size of the logits where both heads get gradients, six where the teacher does not; two more for
+        jensen_shannon. Sums are taken as in row_statistics, so that half-precision heads give what their widened values do, and memory
+        is that of row_statistics. A class whose logits are -inf on both sides counts for nothing. Errors: see two_head_statistics. Classes of probability below e^-87 count for nothing.
     Source: Hinton, Vinyals and Dean 2015 (arXiv:1503.02531) for T^2; Agarwal et al. 2024, On-policy distillation (arXiv:2306.13649) for
         the mixture; Yang et al. 2024 (arXiv:2411.08937), whose code has both binary forms (without its clamp of s to [1e-8, 1 - 1e-8]).
     """
     name = "distillation_loss"
     check_choice(name, "divergence", divergence, DIVERGENCES)
     check_number(name, "temperature", temperature, "a positive number", 0 < temperature < math.inf)
-    check_number(name, "mixture", mixture, "a number between 0 and 1", 0 < mixture < 1)
-    _check_teacher(name, hidden, weight, teacher_hidden, teacher_weight, targets)
-    chunks = ChunkedRows(
+    share = check_mixture(name, mixture)
+    heads = TwoHeads(
         name,
         Head(hidden, weight, bias),
         Head(teacher_hidden, teacher_weight, teacher_bias),
+        TEACHER,
         targets=targets,
         ignore_index=ignore_index,
         reduction=reduction,
         softcap=softcap,
         scale=scale,
         workspace=workspace,
+        temperature=_head.number(name, "temperature", temperature),
     )
-
-    kind = DIVERGENCES.index(divergence)
-    return temperature**2 * chunks.reduce(chunks.map(row_divergences, kind=kind, temperature=temperature, mixture=mixture))
-
-
-def row_divergences(logits: torch.Tensor, teacher_logits: torch.Tensor, *labels_and_numbers: Any) -> torch.Tensor:
-    kind, temperature, mixture = labels_and_numbers[-3:]  # the labels only say which rows count
-    return _divergence(DIVERGENCES[int(kind)], logits / temperature, teacher_logits / temperature, mixture)
+    kind = "kl" if divergence in ("forward_kl", "reverse_kl") else divergence
+    forward, reverse, *_ = call_on_heads("two_head_divergence", heads, kind, share)
+    return heads.reduce(temperature**2 * (reverse if divergence == "reverse_kl" else forward))
 
 
 def subset_distillation_loss(
@@ -203,34 +202,7 @@ def _check_teacher(
     targets: torch.Tensor | None,
 ) -> None:
     check_head(name, hidden, weight, targets)
-    check_head(name, teacher_hidden, teacher_weight, None, "teacher_hidden", "teacher_weight")
-    if teacher_hidden.shape[:-1] != hidden.shape[:-1]:
-        raise ValueError(
-            f"{name}: teacher_hidden has rows of shape {tuple(teacher_hidden.shape[:-1])}; expected {tuple(hidden.shape[:-1])}"
-        )
-    if teacher_weight.shape[0] != weight.shape[0]:
-        raise ValueError(f"{name}: teacher_weight has {teacher_weight.shape[0]} classes; expected {weight.shape[0]}, as weight has")
-
-
-def _divergence(kind: str, student: torch.Tensor, teacher: torch.Tensor, mixture: float) -> torch.Tensor:
-    if kind == "binary_kl":
-        probability = torch.sigmoid(teacher)
-        own = _log_sigmoid(teacher) * probability + _log_sigmoid(-teacher) * (1 - probability)
-        return (own - probability * _log_sigmoid(student) - (1 - probability) * _log_sigmoid(-student)).sum(1)
-    if kind == "binary_kl_norm":
-        difference = student - teacher
-        return (-math.log(2) - 0.5 * (_log_sigmoid(difference) + _log_sigmoid(-difference))).sum(1)
-    log_p, log_q = torch.log_softmax(student, 1), torch.log_softmax(teacher, 1)
-    if kind == "forward_kl":
-        return (log_q.exp() * (log_q - log_p)).sum(1)
-    if kind == "reverse_kl":
-        return (log_p.exp() * (log_p - log_q)).sum(1)
-    log_m = torch.logaddexp(log_q + math.log(mixture), log_p + math.log1p(-mixture))
-    return (mixture * log_q.exp() * (log_q - log_m) + (1 - mixture) * log_p.exp() * (log_p - log_m)).sum(1)
-
-
-def _log_sigmoid(x: torch.Tensor) -> torch.Tensor:
-    return torch.nn.functional.logsigmoid(x)
+    check_second_head(name, hidden, weight, teacher_hidden, teacher_weight, TEACHER)
 
 
 def _subset_divergence(

@@ -24,6 +24,12 @@ def number(function: str, name: str, value: Any) -> float:
     return float(value)
 
 
+def check_number(name: str, argument: str, value: float, wanted: str, holds: bool) -> None:
+    """Raises where a scalar argument is out of its range; `wanted` says what that is. NaN makes `holds` false."""
+    if not holds:
+        raise ValueError(f"{name}: {argument} is {value}; expected {wanted}")
+
+
 def collapsed(target: Any, lse: Any, dtype: str) -> Any:
     """Rows whose sum of exponentials is that of the target alone, rounded to the dtype of the sums; of float64 statistics."""
     return lse - target <= (2.0**-53 if dtype == "float64" else 2.0**-24)

@@ -10,7 +10,7 @@ import math
 
 import torch
 
-from ._row_chunks import ChunkedRows, Head
+from ._row_chunks import ChunkedRows
 from ._rows import Rows, check_number, log1m_exp
 
 MOST_STREAMED_MARGIN = 4.0  # temperatures; rounding of the lse is amplified by e^(margin / temperature) where p is near 1
@@ -51,7 +51,9 @@ def ldr_kl_loss(
     if margin > MOST_STREAMED_MARGIN * temperature:
         chunks = ChunkedRows(
             name,
-            Head(hidden, weight, bias),
+            hidden,
+            weight,
+            bias,
             targets=targets,
             ignore_index=ignore_index,
             reduction=reduction,
@@ -112,7 +114,9 @@ def ldr_k_kl_loss(
     _check_temperature(name, temperature, margin)
     chunks = ChunkedRows(
         name,
-        Head(hidden, weight, bias),
+        hidden,
+        weight,
+        bias,
         targets=targets,
         ignore_index=ignore_index,
         reduction=reduction,
@@ -156,7 +160,9 @@ def aldr_kl_loss(
     _check_temperature(name, initial_temperature, margin, "initial_temperature")
     chunks = ChunkedRows(
         name,
-        Head(hidden, weight, bias),
+        hidden,
+        weight,
+        bias,
         targets=targets,
         ignore_index=ignore_index,
         reduction=reduction,
@@ -209,7 +215,9 @@ def lagged_aldr_kl_loss(
     check_number(name, "strength", strength, "a number above 1", 1 < strength < math.inf)
     chunks = ChunkedRows(
         name,
-        Head(hidden, weight, bias),
+        hidden,
+        weight,
+        bias,
         targets=targets,
         ignore_index=ignore_index,
         reduction=reduction,

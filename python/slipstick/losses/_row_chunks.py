@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from importlib import import_module
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
@@ -23,18 +23,10 @@ COPIES = 8  # arrays of the size of a chunk of logits that a loss and its backwa
 RowFunction = Callable[..., torch.Tensor]
 
 
-class Head(NamedTuple):
-    """A linear head and its rows of input: (..., D), (V, D), (V,) or None."""
-
-    hidden: torch.Tensor
-    weight: torch.Tensor
-    bias: torch.Tensor | None
-
-
 class ChunkedRows:
     """Functions of the logits of the rows that count, over one chunk after the other.
 
-    A function stands at the top of a file of this folder, so that the operator finds it by name. It gets a chunk's logits of every head, the
+    A function stands at the top of a file of this folder, so that the operator finds it by name. It gets a chunk's logits, the
     chunk's labels where there are targets, its values where `map` is given some, and its parameters: numbers, in the order in which they are
     given, under the names that the caller of the loss knows. Gradients go to the heads only.
     """
@@ -42,7 +34,10 @@ class ChunkedRows:
     def __init__(
         self,
         name: str,
-        *heads: Head,
+        hidden: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None,
+        *,
         targets: torch.Tensor | None,
         ignore_index: int,
         reduction: str,
@@ -51,11 +46,9 @@ class ChunkedRows:
         workspace: int | None,
     ) -> None:
         check_reduction(name, reduction)
-        hidden, weight, _ = heads[0]
         check_head(name, hidden, weight, targets)
-        for head in heads:
-            if head.bias is not None and head.bias.shape != head.weight.shape[:1]:
-                raise ValueError(f"{name}: bias has shape {tuple(head.bias.shape)}; expected {tuple(head.weight.shape[:1])}")
+        if bias is not None and bias.shape != weight.shape[:1]:
+            raise ValueError(f"{name}: bias has shape {tuple(bias.shape)}; expected {tuple(weight.shape[:1])}")
         cap = 0.0 if softcap is None else _head.number(name, "softcap", softcap)
         if softcap is not None and not 0 < cap < math.inf:
             raise ValueError(f"{name}: softcap is {softcap}; expected a positive number or None")
@@ -73,11 +66,10 @@ class ChunkedRows:
         self.dtype = _wide(hidden)
         self.counts = None if targets is None else check_labels(name, targets, self.classes, ignore_index)
         self._name = name
-        second: tuple[torch.Tensor | None, ...] = heads[1] if len(heads) > 1 else (None, None, None)
-        self._tensors = [self._flat(x) if x is not None and at % 3 == 0 else x for at, x in enumerate((*heads[0], *second))]
+        self._tensors = hidden.reshape(-1, hidden.shape[-1]), weight, bias
         self._counts = None if self.counts is None else self.counts.reshape(-1)
         self._labels = None if targets is None else targets.reshape(-1)
-        self._options = cap, factor, max(1, budget // max(1, COPIES * len(heads) * self.classes * self.dtype.itemsize))
+        self._options = cap, factor, max(1, budget // max(1, COPIES * self.classes * self.dtype.itemsize))
 
     @property
     def labels(self) -> torch.Tensor:
@@ -102,9 +94,6 @@ class ChunkedRows:
     def reduce(self, losses: torch.Tensor) -> torch.Tensor:
         return reduce_losses(losses, self.counts, self.reduction)
 
-    def _flat(self, values: torch.Tensor) -> torch.Tensor:
-        return values.reshape(-1, *values.shape[len(self.shape) :])
-
     def _run(self, function: RowFunction, summed: bool, values: torch.Tensor | None, parameters: dict[str, float]) -> torch.Tensor:
         numbers = [_head.number(self._name, name, parameter) for name, parameter in parameters.items()]
         where = f"{function.__module__.rpartition('.')[2]}:{function.__name__}"
@@ -116,15 +105,12 @@ class ChunkedRows:
 # ---- the operators ------------------------------------------------------------------------------------------------------------------------
 
 _ARGUMENTS = (
-    "Tensor hidden, Tensor weight, Tensor? bias, Tensor? second_hidden, Tensor? second_weight, Tensor? second_bias, Tensor? labels, "
-    "Tensor? counts, Tensor? values, str function, float[] parameters, bool summed, float softcap, float scale, int chunk_rows"
+    "Tensor hidden, Tensor weight, Tensor? bias, Tensor? labels, Tensor? counts, Tensor? values, str function, float[] parameters, "
+    "bool summed, float softcap, float scale, int chunk_rows"
 )
-_HEAD_TENSORS = 6
+_HEAD_TENSORS = 3
 _LOSSES = f"row_losses({_ARGUMENTS}) -> Tensor"
-_BACKWARD = (
-    f"row_losses_backward(Tensor gradient, {_ARGUMENTS}, bool[] need) -> (Tensor grad_hidden, Tensor grad_weight, Tensor grad_bias, "
-    "Tensor grad_second_hidden, Tensor grad_second_weight, Tensor grad_second_bias)"
-)
+_BACKWARD = f"row_losses_backward(Tensor gradient, {_ARGUMENTS}, bool[] need) -> (Tensor grad_hidden, Tensor grad_weight, Tensor grad_bias)"
 
 
 def _wide(hidden: torch.Tensor) -> torch.dtype:
@@ -136,10 +122,11 @@ class _Rows:
     """What both operators are given, widened, without the rows that do not count."""
 
     def __init__(self, arguments: tuple[Any, ...]) -> None:
-        *tensors, labels, counts, values, function, parameters, self.summed, self._softcap, self._scale, self.chunk_rows = arguments
-        kind = _wide(tensors[0])
-        self.counts, self.rows = counts, len(tensors[0])
-        self.heads = [None if x is None else self.kept(x.to(kind)) if at % 3 == 0 else x.to(kind) for at, x in enumerate(tensors)]
+        hidden, weight, bias, labels, counts, values, function, parameters, *options = arguments
+        self.summed, self._softcap, self._scale, self.chunk_rows = options
+        kind = _wide(hidden)
+        self.counts, self.rows = counts, len(hidden)
+        self.head = [self.kept(hidden.to(kind)), weight.to(kind), None if bias is None else bias.to(kind)]
         self._beside = [self.kept(x) for x in (labels, None if values is None else values.to(kind)) if x is not None]
         self._parameters = parameters
         module, _, name = function.partition(":")
@@ -158,15 +145,14 @@ class _Rows:
 
     def chunks(self) -> list[slice]:
         """At least one, so that an empty batch has a result of the right dtype."""
-        rows = len(self.heads[0])  # type: ignore[arg-type]
-        return [slice(begin, begin + self.chunk_rows) for begin in range(0, max(1, rows), self.chunk_rows)]
+        return [slice(begin, begin + self.chunk_rows) for begin in range(0, max(1, len(self.head[0])), self.chunk_rows)]
 
     def parts(self, rows: slice) -> list[Any]:
-        return [x[rows] if x is not None and at % 3 == 0 else x for at, x in enumerate(self.heads)]
+        hidden, weight, bias = self.head
+        return [hidden[rows], weight, bias]
 
     def losses(self, rows: slice, parts: list[Any]) -> torch.Tensor:
-        logits = [self._logits(*parts[at : at + 3]) for at in (0, 3) if parts[at] is not None]
-        result: torch.Tensor = self._function(*logits, *(x[rows] for x in self._beside), *self._parameters)
+        result: torch.Tensor = self._function(self._logits(*parts), *(x[rows] for x in self._beside), *self._parameters)
         return result
 
     def _logits(self, hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
@@ -182,7 +168,7 @@ def _row_losses(*arguments: Any) -> torch.Tensor:
 
 
 def _row_losses_fake(*arguments: Any) -> torch.Tensor:
-    hidden, weight, summed = arguments[0], arguments[1], arguments[11]
+    hidden, weight, summed = arguments[0], arguments[1], arguments[8]
     return hidden.new_empty((weight.shape[0] if summed else hidden.shape[0],), dtype=_wide(hidden))
 
 
@@ -191,7 +177,7 @@ def _row_losses_backward(gradient: torch.Tensor, *arguments: Any) -> tuple[torch
     rows = _Rows(tuple(arguments))
     along = gradient if rows.summed else rows.kept(gradient)
     wanted = [at for at in range(_HEAD_TENSORS) if need[at]]
-    totals = {at: rows.heads[at].new_zeros(rows.heads[at].shape) for at in wanted}  # type: ignore[union-attr]
+    totals = {at: torch.zeros_like(rows.head[at]) for at in wanted}
     for chunk in rows.chunks():
         parts = rows.parts(chunk)
         with autograd_in_kernel(), torch.autocast(gradient.device.type, enabled=False):
@@ -201,12 +187,12 @@ def _row_losses_backward(gradient: torch.Tensor, *arguments: Any) -> tuple[torch
             upstream = along if rows.summed else along[chunk]
             here = torch.autograd.grad((rows.losses(chunk, parts) * upstream).sum(), [parts[at] for at in wanted])
         for at, part in zip(wanted, here):
-            if at % 3 == 0:
+            if at == 0:
                 totals[at][chunk] = part
             else:
                 totals[at] += part
     return tuple(
-        (rows.whole(totals[at]) if at % 3 == 0 else totals[at]).to(arguments[at].dtype) if at in totals else gradient.new_empty((0,))
+        (rows.whole(totals[at]) if at == 0 else totals[at]).to(arguments[at].dtype) if at in totals else gradient.new_empty((0,))
         for at in range(_HEAD_TENSORS)
     )
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from ._head import check_number as check_number
 from ._statistics import RowStatistics, row_statistics
 
 if TYPE_CHECKING:
@@ -89,12 +90,6 @@ def check_reduction(name: str, reduction: str, allowed: tuple[str, ...] = REDUCT
 def check_choice(name: str, argument: str, value: object, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
         raise ValueError(f"{name}: {argument} is {value!r}; expected one of {str(allowed)[1:-1]}")
-
-
-def check_number(name: str, argument: str, value: float, wanted: str, holds: bool) -> None:
-    """Raises where a scalar argument is out of its range; `wanted` says what that is. NaN makes `holds` false."""
-    if not holds:
-        raise ValueError(f"{name}: {argument} is {value}; expected {wanted}")
 
 
 def check_head(

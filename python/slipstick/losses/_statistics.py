@@ -11,9 +11,18 @@ from . import _head
 
 __all__ = ["ERROR_BOUNDS", "RowStatistics", "TopK", "row_statistics"]
 
-ERROR_BOUNDS = {"lse_ulp": 4.0, "gradient_float32": 1e-5, "gradient_bfloat16": 2e-3, "gradient_float16": 5e-4, "gradient_float64": 1e-13}
+ERROR_BOUNDS = {
+    "lse_ulp": 4.0,
+    "gradient_float32": 1e-5,
+    "gradient_bfloat16": 2e-3,
+    "gradient_float16": 5e-4,
+    "gradient_float64": 1e-13,
+    "two_heads_float32": 2.0**-20,
+    "two_heads_float64": 2.0**-48,
+}
 """What the tests hold the room to, on random normal inputs whose logits have a standard deviation of at most 4: units in the last place of a
-float32 lse, and errors of whole gradients relative to their norm. For 16 bits that is one rounding; an upstream gradient other than 1, or class_weight with label_smoothing, adds another."""
+float32 lse, and errors of whole gradients relative to their norm. For 16 bits that is one rounding; an upstream gradient other than 1, or class_weight with label_smoothing, adds another. two_heads: of
+two_head_statistics, times 1 + the largest |logit| of both heads, and times V for the binary divergences."""
 
 
 class TopK(NamedTuple):

@@ -24,15 +24,15 @@ def _name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def _sum_type(dtype: torch.dtype) -> torch.dtype:
+def sum_type(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
-def _address(tensor: torch.Tensor | None) -> int:
+def address(tensor: torch.Tensor | None) -> int:
     return 0 if tensor is None else tensor.data_ptr()
 
 
-class _Head:
+class CoreHead:
     """Tensors as the core takes them, kept alive beside its view of them."""
 
     def __init__(
@@ -55,12 +55,12 @@ class _Head:
         self.hidden = hidden if hidden.stride(1) == 1 else hidden.contiguous()
         self.weight = weight if weight.stride(1) == 1 else weight.contiguous()
         self.targets = None if targets is None else targets.contiguous()
-        self.bias = None if bias is None else bias.to(_sum_type(hidden.dtype)).contiguous()
+        self.bias = None if bias is None else bias.to(sum_type(hidden.dtype)).contiguous()
         self.core = _core.Head(
             _name(hidden.dtype),
-            _address(self.hidden),
-            _address(self.weight),
-            _address(self.bias),
+            address(self.hidden),
+            address(self.weight),
+            address(self.bias),
             self.rows,
             self.width,
             self.vocabulary,
@@ -69,7 +69,7 @@ class _Head:
             scale,
             map,
             cap,
-            _address(self.targets),
+            address(self.targets),
             ignore_index,
         )
 
@@ -146,10 +146,10 @@ def _row_statistics(
     filter_eps: float,
     threads: int,
 ) -> tuple[torch.Tensor, ...]:
-    head = _Head("row_statistics", hidden, weight, targets, bias, map, cap, _scaled(scale, factor), ignore_index)
+    head = CoreHead("row_statistics", hidden, weight, targets, bias, map, cap, _scaled(scale, factor), ignore_index)
     out = _empty_statistics(hidden, want, topk)
-    addresses = [_address(tensor) if want >> i & 1 else 0 for i, tensor in enumerate(out[: len(_head.CORE_STATISTICS)])]
-    _core.row_statistics(head.core, *[*addresses, topk, _address(out[-2]), _address(out[-1]), torch_thread_count(threads)])
+    addresses = [address(tensor) if want >> i & 1 else 0 for i, tensor in enumerate(out[: len(_head.CORE_STATISTICS)])]
+    _core.row_statistics(head.core, *[*addresses, topk, address(out[-2]), address(out[-1]), torch_thread_count(threads)])
     return tuple(out)
 
 
@@ -174,14 +174,14 @@ _BACKWARD = (
 )
 
 
-def _empty_gradients(
+def empty_gradients(
     hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, need_hidden: bool, need_weight: bool, need_bias: bool
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Of shape (0,) where not needed; that of bias in the type of the sums."""
     return (
         hidden.new_empty(hidden.shape if need_hidden else (0,)),
         weight.new_empty(weight.shape if need_weight else (0,)),
-        weight.new_empty((weight.shape[0] if need_bias and bias is not None else 0,), dtype=_sum_type(hidden.dtype)),
+        weight.new_empty((weight.shape[0] if need_bias and bias is not None else 0,), dtype=sum_type(hidden.dtype)),
     )
 
 
@@ -210,14 +210,14 @@ def _row_statistics_backward(
     filter_eps: float,
     threads: int,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    head = _Head("row_statistics_backward", hidden, weight, targets, bias, map, cap, _scaled(scale, factor), ignore_index)
-    out = _empty_gradients(hidden, weight, bias, need_hidden or need_factor, need_weight, need_bias or need_factor)
+    head = CoreHead("row_statistics_backward", hidden, weight, targets, bias, map, cap, _scaled(scale, factor), ignore_index)
+    out = empty_gradients(hidden, weight, bias, need_hidden or need_factor, need_weight, need_bias or need_factor)
     coefficients = [None if x is None else x.to(torch.float64).contiguous() for x in (lse, a, b, c, d)]
     entries = 0 if index is None else index.shape[1]
     index = None if index is None else index.contiguous()
     value = None if value is None else value.to(torch.float64).contiguous()
-    at_lse, at_a, at_b, at_c, at_d = (_address(x) for x in coefficients)
-    to_hidden, to_weight, to_bias = (_address(x) if x.numel() else 0 for x in out)
+    at_lse, at_a, at_b, at_c, at_d = (address(x) for x in coefficients)
+    to_hidden, to_weight, to_bias = (address(x) if x.numel() else 0 for x in out)
     _core.backward(
         head.core,
         at_lse,
@@ -226,8 +226,8 @@ def _row_statistics_backward(
         at_c,
         at_d,
         entries,
-        _address(index),
-        _address(value),
+        address(index),
+        address(value),
         to_hidden,
         to_weight,
         to_bias,
@@ -254,7 +254,7 @@ def _factor_gradient(
     """sum dz z / factor over the logits z before their map. As z is linear in hidden and bias, these and their gradients hold that sum."""
     if float(factor) == 0:
         raise ValueError("row_statistics: scale is 0; expected another number where its gradient is asked for")
-    kind = _sum_type(hidden.dtype)
+    kind = sum_type(hidden.dtype)
     total = _sum_of_products(hidden.to(kind), by_hidden.to(kind))
     if bias is not None:
         total = total + _sum_of_products(bias, by_bias)
@@ -273,7 +273,7 @@ def _empty_factor_gradient(hidden: torch.Tensor, need_factor: bool) -> torch.Ten
 def _row_statistics_backward_fake(*arguments: Any) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     hidden, weight, _, bias = arguments[:4]
     *need, need_factor = arguments[12:16]
-    return *_empty_gradients(hidden, weight, bias, *need), _empty_factor_gradient(hidden, need_factor)
+    return *empty_gradients(hidden, weight, bias, *need), _empty_factor_gradient(hidden, need_factor)
 
 
 def _keep_for_statistics(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor, ...]) -> None:
@@ -347,14 +347,14 @@ def _cross_entropy(
     filter_eps: float,
     threads: int,
 ) -> tuple[torch.Tensor, ...]:
-    head = _Head("linear_cross_entropy", hidden, weight, targets, bias, map, cap, scale, ignore_index)
-    gradients = _empty_gradients(hidden, weight, bias, need_hidden, need_weight, need_bias)
+    head = CoreHead("linear_cross_entropy", hidden, weight, targets, bias, map, cap, scale, ignore_index)
+    gradients = empty_gradients(hidden, weight, bias, need_hidden, need_weight, need_bias)
     losses, lse, dropped = (hidden.new_empty(head.rows, dtype=torch.float64) for _ in range(3))
     row_weight = row_weight.to(torch.float64).contiguous()
-    to_hidden, to_weight, to_bias = (_address(x) if x.numel() else 0 for x in gradients)
+    to_hidden, to_weight, to_bias = (address(x) if x.numel() else 0 for x in gradients)
     _core.cross_entropy(
         head.core,
-        _address(row_weight),
+        address(row_weight),
         label_smoothing,
         z_loss,
         to_hidden,
@@ -362,10 +362,10 @@ def _cross_entropy(
         to_bias,
         workspace,
         filter_eps,
-        _address(dropped) if filter_eps > 0 else 0,
+        address(dropped) if filter_eps > 0 else 0,
         torch_thread_count(threads),
-        _address(losses),
-        _address(lse),
+        address(losses),
+        address(lse),
     )
     return losses.sum(), dropped if filter_eps > 0 else torch.zeros_like(losses), *gradients
 
@@ -374,7 +374,7 @@ def _cross_entropy_fake(*arguments: Any) -> tuple[torch.Tensor, ...]:
     hidden, weight, targets, bias = arguments[:4]
     check_tensors("linear_cross_entropy", hidden, weight, targets, bias)
     total, dropped = hidden.new_empty((), dtype=torch.float64), hidden.new_empty((hidden.shape[0],), dtype=torch.float64)
-    return total, dropped, *_empty_gradients(hidden, weight, bias, *arguments[7:10])
+    return total, dropped, *empty_gradients(hidden, weight, bias, *arguments[7:10])
 
 
 _SCALED_GRADIENT = "scaled_gradient(Tensor gradient, Tensor factor, Tensor hidden, Tensor weight, Tensor? bias) -> Tensor"
@@ -471,7 +471,7 @@ def torch_statistics(
     factor, scale = (_checked_factor(scale, hidden.device), 1.0) if isinstance(scale, torch.Tensor) else (None, scale)
     options = *map_and_cap, scale, ignore_index, workspace, bound, threads
     found = call("row_statistics", hidden, weight, targets, bias, factor, want, topk, *options)
-    kind = _sum_type(hidden.dtype) if kind is None else kind
+    kind = sum_type(hidden.dtype) if kind is None else kind
     by_name = {name: x if x.dtype == torch.int64 else x.to(kind) for name, x in zip(_OUTPUTS, found, strict=True)}
     if "target" in parts and "lse" in parts:
         by_name["collapsed"] = _head.collapsed(found[0].detach(), found[1].detach(), _name(hidden.dtype))

@@ -10,7 +10,7 @@ import torch
 from . import _head
 from ._cross_entropy import _NAME, _check_class_weight, _shifted
 from ._operators import call
-from ._torch import _name, _sum_type, as_autocast, check_tensors, torch_statistics
+from ._torch import _name, as_autocast, check_tensors, sum_type, torch_statistics
 
 __all__ = ["LinearCrossEntropy", "torch_linear_cross_entropy"]
 
@@ -65,7 +65,7 @@ def torch_linear_cross_entropy(
         )  # fmt: skip
         if reduction == "mean":  # 0 / 0 as in torch
             total = torch.where(counts.any(), total, float("nan"))
-        return total.to(_sum_type(rows.dtype))
+        return total.to(sum_type(rows.dtype))
 
     smoothed = label_smoothing > 0 and not weighted_smoothing
     common: dict[str, Any] = {"ignore_index": ignore_index, "filter_eps": filter_eps, "workspace": workspace}
@@ -88,13 +88,13 @@ def torch_linear_cross_entropy(
     losses = losses * row_weight
     if weighted_smoothing:
         assert class_weight is not None
-        kind = _sum_type(rows.dtype)
+        kind = sum_type(rows.dtype)
         average = rows.to(kind) @ (class_weight.to(kind) @ c.to(kind))
         if bias is not None:
             average = average + (bias.to(kind) @ class_weight.to(kind))
         losses = losses + factor * label_smoothing / c.shape[0] * (class_weight.to(torch.float64).sum() * lse - average)
     losses = torch.where(counts, losses, 0.0)
-    kind = _sum_type(rows.dtype)
+    kind = sum_type(rows.dtype)
     if reduction == "none":
         loss = _unshifted(losses, shape, shift).to(kind)
     else:

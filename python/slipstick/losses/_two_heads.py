@@ -1,0 +1,356 @@
+"""torch operators over two heads of the same rows and classes: divergences of their softmaxes, and combinations of their logits.
+
+The core streams both weights tile by tile, see slipstick/losses.h; each operator's backward is one of its own, which has no derivative.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import torch
+
+from slipstick._arguments import torch_thread_count
+from slipstick._core import losses as _core
+
+from . import _head
+from ._labels import check_labels
+from ._operators import call, register
+from ._rows import check_head, check_number, check_reduction, reduce_losses
+from ._torch import CoreHead, address, as_autocast, check_tensors, empty_gradients, sum_type
+from ._two_head_statistics import COMBINED, DIVERGENCES, NAMES, kept_classes
+
+_TENSORS = 6  # of both heads
+_HEADS = (
+    "Tensor hidden, Tensor weight, Tensor? bias, Tensor second_hidden, Tensor second_weight, Tensor? second_bias, Tensor? targets, "
+    "str map, float cap, float scale, int ignore_index, int workspace, int threads"
+)
+_HEAD_ARGUMENTS = 13
+_GRADIENTS = (
+    "(Tensor grad_hidden, Tensor grad_weight, Tensor grad_bias, Tensor grad_second_hidden, Tensor grad_second_weight, "
+    "Tensor grad_second_bias)"
+)
+
+
+class Head(NamedTuple):
+    """A linear head and its rows of input: (..., D), (V, D), (V,) or None."""
+
+    hidden: torch.Tensor
+    weight: torch.Tensor
+    bias: torch.Tensor | None
+
+
+class TwoHeads:
+    """Two heads over the same rows and classes, checked, in flat rows, and in types that the core takes."""
+
+    def __init__(
+        self,
+        name: str,
+        first: Head,
+        second: Head,
+        names: tuple[str, str],
+        *,
+        targets: torch.Tensor | None,
+        ignore_index: int,
+        reduction: str = "none",
+        softcap: float | None,
+        scale: float,
+        workspace: int | None,
+        temperature: float = 1.0,
+        threads: int = 0,
+    ) -> None:
+        """names: of the second head's hidden and weight."""
+        check_reduction(name, reduction)
+        check_head(name, first.hidden, first.weight, targets)
+        check_second_head(name, first.hidden, first.weight, second.hidden, second.weight, names)
+        cap = 0.0 if softcap is None else _head.number(name, "softcap", softcap)
+        check_number(name, "softcap", cap, "a positive number or None", softcap is None or 0 < cap < math.inf)
+        factor = _head.number(name, "scale", scale)
+        check_number(name, "scale", factor, "a finite number", abs(factor) < math.inf)
+        self.shape = first.hidden.shape[:-1]
+        self.classes = first.weight.shape[0]
+        self.reduction = reduction
+        self.counts = None if targets is None else check_labels(name, targets, self.classes, ignore_index)
+        heads = _same_precision(first, second)
+        for head, (hidden_name, weight_name) in zip(heads, (("hidden", "weight"), names), strict=True):
+            check_tensors(name, head.hidden, head.weight, None, head.bias, (hidden_name, weight_name))
+        self.dtype = sum_type(heads[0].hidden.dtype)
+        self.arguments = (
+            *heads[0],
+            *heads[1],
+            None if targets is None else targets.reshape(-1),
+            "" if softcap is None else "softcap",
+            cap / temperature,
+            factor / temperature,
+            ignore_index,
+            _head.workspace_bytes(name, workspace),
+            threads,
+        )
+
+    def first_arguments(self) -> tuple[Any, ...]:
+        """Those of an operator over the first head, without gradient."""
+        hidden, weight, bias, *_ = (x.detach() if isinstance(x, torch.Tensor) else x for x in self.arguments)
+        return hidden, weight, bias, *self.arguments[_TENSORS:]
+
+    def reduce(self, losses: torch.Tensor) -> torch.Tensor:
+        return reduce_losses(losses.to(self.dtype).reshape(self.shape), self.counts, self.reduction)
+
+
+def check_second_head(
+    name: str, hidden: torch.Tensor, weight: torch.Tensor, second_hidden: torch.Tensor, second_weight: torch.Tensor, names: tuple[str, str]
+) -> None:
+    """Shapes of the second head, whose hidden and weight have those names."""
+    check_head(name, second_hidden, second_weight, None, *names)
+    if second_hidden.shape[:-1] != hidden.shape[:-1]:
+        raise ValueError(f"{name}: {names[0]} has rows of shape {tuple(second_hidden.shape[:-1])}; expected {tuple(hidden.shape[:-1])}")
+    if second_weight.shape[0] != weight.shape[0]:
+        raise ValueError(f"{name}: {names[1]} has {second_weight.shape[0]} classes; expected {weight.shape[0]}, as weight has")
+
+
+def torch_two_heads(
+    name: str,
+    first: tuple[Any, Any, Any],
+    second: tuple[Any, Any, Any],
+    targets: torch.Tensor | None,
+    *,
+    kinds: list[str],
+    mixture: float,
+    combined: bool,
+    coefficient: float,
+    threshold: float | None,
+    kept_share: float,
+    **options: Any,
+) -> dict[str, torch.Tensor]:
+    """What two_head_statistics is made of, by name."""
+    heads = TwoHeads(name, Head(*first), Head(*second), NAMES, targets=targets, **options)
+    found: dict[str, torch.Tensor] = {}
+    for kind in kinds:
+        found |= zip(DIVERGENCES[kind], call_on_heads("two_head_divergence", heads, kind, mixture))
+    if combined:
+        least = None if threshold is None else likely_from(heads, threshold, kept_share)
+        found |= zip(COMBINED, call_on_heads("combined_statistics", heads, least, coefficient), strict=True)
+    return {name: x.to(heads.dtype).reshape(heads.shape) for name, x in found.items()}
+
+
+def call_on_heads(operator: str, heads: TwoHeads, *arguments: Any) -> tuple[torch.Tensor, ...]:
+    found: tuple[torch.Tensor, ...] = call(operator, *heads.arguments, *arguments)
+    return found
+
+
+def likely_from(heads: TwoHeads, threshold: float, kept_share: float) -> torch.Tensor:
+    """The least logit of a likely class of the first head, see logit_difference_cross_entropy: a number a row."""
+    maximum, kth = call("kth_largest_logit", *heads.first_arguments(), kept_classes(heads.classes, kept_share))
+    return torch.minimum(maximum + math.log(threshold), kth)
+
+
+def _same_precision(*heads: Head) -> list[Head]:
+    """Flat rows; hidden and weight of a head of one type, and float64 in both heads or in none."""
+    flat = []
+    for hidden, weight, bias in heads:
+        hidden, weight = as_autocast(hidden, weight)
+        kind = torch.promote_types(hidden.dtype, weight.dtype)
+        flat.append(Head(hidden.reshape(-1, hidden.shape[-1]).to(kind), weight.to(kind), bias))
+    if any(head.hidden.dtype == torch.float64 for head in flat):
+        flat = [Head(head.hidden.double(), head.weight.double(), head.bias) for head in flat]
+    return flat
+
+
+class _TwoCoreHeads:
+    """Tensors as the core takes them, kept alive beside its view of them, and those of the gradients."""
+
+    def __init__(self, function: str, arguments: tuple[Any, ...]) -> None:
+        *self.tensors, targets, map, cap, scale, ignore_index, self.workspace, threads = arguments
+        hidden, weight, bias, second_hidden, second_weight, second_bias = self.tensors
+        shared = map, cap, scale, ignore_index
+        self._heads = [
+            CoreHead(function, hidden, weight, targets, bias, *shared),
+            CoreHead(function, second_hidden, second_weight, targets, second_bias, *shared),
+        ]
+        self.core = tuple(head.core for head in self._heads)
+        self.threads = torch_thread_count(threads)
+        self.rows = hidden.shape[0]
+
+    def gradients(self, need: list[bool]) -> tuple[tuple[torch.Tensor, ...], list[tuple[int, ...]]]:
+        """Tensors of gradients, and their addresses for each head."""
+        out = _empty_gradients(self.tensors, need)
+        addresses = [address(x) if x.numel() else 0 for x in out]
+        return out, [tuple(addresses[:3]), tuple(addresses[3:])]
+
+
+def _empty_gradients(tensors: list[Any], need: list[bool]) -> tuple[torch.Tensor, ...]:
+    return (
+        *empty_gradients(*tensors[:3], *need[:3]),
+        *empty_gradients(*tensors[3:], *need[3:]),
+    )
+
+
+def _empty_rows(hidden: torch.Tensor, count: int) -> tuple[torch.Tensor, ...]:
+    return tuple(hidden.new_empty((hidden.shape[0],), dtype=torch.float64) for _ in range(count))
+
+
+def _numbers(*rows: torch.Tensor | None) -> tuple[torch.Tensor | None, ...]:
+    """A number a row, as the core reads them."""
+    return tuple(None if x is None else x.to(torch.float64).contiguous() for x in rows)
+
+
+def _check_fake(function: str, arguments: tuple[Any, ...]) -> None:
+    hidden, weight, bias, second_hidden, second_weight, second_bias, targets = arguments[: _TENSORS + 1]
+    check_tensors(function, hidden, weight, targets, bias)
+    check_tensors(function, second_hidden, second_weight, targets, second_bias, ("second_hidden", "second_weight"))
+
+
+def _needs(ctx: Any) -> list[bool]:
+    return list(ctx.needs_input_grad[:_TENSORS])
+
+
+def _wanted(gradients: tuple[torch.Tensor, ...], need: list[bool], tensors: tuple[Any, ...]) -> tuple[torch.Tensor | None, ...]:
+    return tuple(x.to(like.dtype) if wanted else None for x, wanted, like in zip(gradients, need, tensors))
+
+
+# ---- divergences --------------------------------------------------------------------------------------------------------------------------
+
+_DIVERGENCE = f"two_head_divergence({_HEADS}, str kind, float mixture) -> (Tensor forward, Tensor reverse, Tensor lse, Tensor second_lse)"
+_DIVERGENCE_BACKWARD = (
+    "two_head_divergence_backward(Tensor? by_forward, Tensor? by_reverse, Tensor? by_lse, Tensor? by_second_lse, Tensor forward, "
+    f"Tensor reverse, Tensor lse, Tensor second_lse, {_HEADS}, str kind, float mixture, bool[] need) -> {_GRADIENTS}"
+)
+_VALUES = 4
+
+
+def _divergence(*arguments: Any) -> tuple[torch.Tensor, ...]:
+    *arguments, kind, mixture = arguments  # type: ignore[assignment]
+    heads = _TwoCoreHeads("two_head_divergence", tuple(arguments))
+    out = _empty_rows(heads.tensors[0], _VALUES)
+    _core.divergence(*heads.core, kind, mixture, *map(address, out), heads.threads)
+    return out
+
+
+def _divergence_fake(*arguments: Any) -> tuple[torch.Tensor, ...]:
+    _check_fake("two_head_divergence", arguments)
+    return _empty_rows(arguments[0], _VALUES)
+
+
+def _divergence_backward(*arguments: Any) -> tuple[torch.Tensor, ...]:
+    upstream, values, (*arguments, kind, mixture, need) = arguments[:_VALUES], arguments[_VALUES : 2 * _VALUES], arguments[2 * _VALUES :]  # type: ignore[assignment]
+    heads = _TwoCoreHeads("two_head_divergence_backward", tuple(arguments))
+    out, (first, second) = heads.gradients(need)
+    upstream, values = _numbers(*upstream), _numbers(*values)
+    by = tuple(map(address, upstream))
+    _core.divergence_backward(*heads.core, kind, mixture, *map(address, values), by, first, second, heads.workspace, heads.threads)
+    return out
+
+
+def _divergence_backward_fake(*arguments: Any) -> tuple[torch.Tensor, ...]:
+    return _empty_gradients(list(arguments[2 * _VALUES : 2 * _VALUES + _TENSORS]), arguments[-1])
+
+
+def _keep_divergence(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor, ...]) -> None:
+    ctx.options, ctx.kind = inputs[_TENSORS + 1 : _HEAD_ARGUMENTS], inputs[_HEAD_ARGUMENTS:]
+    if ctx.kind[0] != "kl":
+        ctx.mark_non_differentiable(*output[1:])
+    ctx.set_materialize_grads(False)
+    ctx.save_for_backward(*inputs[: _TENSORS + 1], *output)
+
+
+def _derivative_of_divergence(ctx: Any, *upstream: torch.Tensor | None) -> tuple[Any, ...]:
+    heads, values, need = ctx.saved_tensors[: _TENSORS + 1], ctx.saved_tensors[_TENSORS + 1 :], _needs(ctx)
+    gradients = call("two_head_divergence_backward", *upstream, *values, *heads, *ctx.options, *ctx.kind, need)
+    return *_wanted(gradients, need, heads), *(None,) * (1 + len(ctx.options) + len(ctx.kind))
+
+
+register(_DIVERGENCE_BACKWARD, _divergence_backward, _divergence_backward_fake)
+register(_DIVERGENCE, _divergence, _divergence_fake, _keep_divergence, _derivative_of_divergence)
+
+
+# ---- combinations -------------------------------------------------------------------------------------------------------------------------
+
+_COMBINED = f"combined_statistics({_HEADS}, Tensor? least, float coefficient) -> (Tensor target, Tensor lse)"
+_COMBINED_BACKWARD = (
+    f"combined_statistics_backward(Tensor? by_target, Tensor? by_lse, Tensor lse, {_HEADS}, Tensor? least, float coefficient, bool[] need) "
+    f"-> {_GRADIENTS}"
+)
+
+
+def _combined(*arguments: Any) -> tuple[torch.Tensor, ...]:
+    *arguments, least, coefficient = arguments  # type: ignore[assignment]
+    heads = _TwoCoreHeads("combined_statistics", tuple(arguments))
+    target, lse = _empty_rows(heads.tensors[0], 2)
+    (least,) = _numbers(least)
+    has_targets = arguments[_TENSORS] is not None
+    if not has_targets:
+        target.zero_()
+    _core.combined_statistics(*heads.core, coefficient, address(least), address(target) if has_targets else 0, address(lse), heads.threads)
+    return target, lse
+
+
+def _combined_fake(*arguments: Any) -> tuple[torch.Tensor, ...]:
+    _check_fake("combined_statistics", arguments)
+    return _empty_rows(arguments[0], 2)
+
+
+def _combined_backward(by_target: Any, by_lse: Any, lse: torch.Tensor, *arguments: Any) -> tuple[torch.Tensor, ...]:
+    *arguments, least, coefficient, need = arguments  # type: ignore[assignment]
+    heads = _TwoCoreHeads("combined_statistics_backward", tuple(arguments))
+    out, (first, second) = heads.gradients(need)
+    numbers = _numbers(least, lse, by_lse, None if arguments[_TENSORS] is None else by_target)
+    _core.combined_backward(*heads.core, coefficient, *map(address, numbers), first, second, heads.workspace, heads.threads)
+    return out
+
+
+def _combined_backward_fake(by_target: Any, by_lse: Any, lse: torch.Tensor, *arguments: Any) -> tuple[torch.Tensor, ...]:
+    return _empty_gradients(list(arguments[:_TENSORS]), arguments[-1])
+
+
+def _keep_combined(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor, ...]) -> None:
+    *heads, least, coefficient = inputs
+    ctx.options, ctx.coefficient = heads[_TENSORS + 1 :], coefficient
+    ctx.set_materialize_grads(False)
+    ctx.save_for_backward(*heads[: _TENSORS + 1], least, output[1])
+
+
+def _derivative_of_combined(ctx: Any, by_target: torch.Tensor | None, by_lse: torch.Tensor | None) -> tuple[Any, ...]:
+    *heads, least, lse = ctx.saved_tensors
+    need = _needs(ctx)
+    gradients = call("combined_statistics_backward", by_target, by_lse, lse, *heads, *ctx.options, least, ctx.coefficient, need)
+    return *_wanted(gradients, need, heads), *(None,) * (3 + len(ctx.options))
+
+
+register(_COMBINED_BACKWARD, _combined_backward, _combined_backward_fake)
+register(_COMBINED, _combined, _combined_fake, _keep_combined, _derivative_of_combined)
+
+
+# ---- the k-th largest logit -----------------------------------------------------------------------------------------------------------------
+
+_KTH = (
+    "kth_largest_logit(Tensor hidden, Tensor weight, Tensor? bias, Tensor? targets, str map, float cap, float scale, int ignore_index, "
+    "int workspace, int threads, int k) -> (Tensor maximum, Tensor kth)"
+)
+
+
+def _kth_largest(
+    hidden: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    targets: torch.Tensor | None,
+    map: str,
+    cap: float,
+    scale: float,
+    ignore_index: int,
+    workspace: int,
+    threads: int,
+    k: int,
+) -> tuple[torch.Tensor, ...]:
+    head = CoreHead("kth_largest_logit", hidden, weight, targets, bias, map, cap, scale, ignore_index)
+    maximum, kth = _empty_rows(hidden, 2)
+    _core.kth_largest(head.core, k, address(maximum), address(kth), workspace, torch_thread_count(threads))
+    return maximum, kth
+
+
+def _kth_largest_fake(
+    hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, targets: torch.Tensor | None, *options: Any
+) -> tuple[torch.Tensor, ...]:
+    check_tensors("kth_largest_logit", hidden, weight, targets, bias)
+    return _empty_rows(hidden, 2)
+
+
+register(_KTH, _kth_largest, _kth_largest_fake)
