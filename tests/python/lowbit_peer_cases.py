@@ -1,7 +1,7 @@
 """What libraries are asked in tests of their profiles, how they are asked, and inputs where they differ from the definition.
 
 microxcaling is no package of an index: from a checkout of github.com/microsoft/microxcaling, put its folder on PYTHONPATH. qtorch compiles itself
-when it is imported, into TORCH_EXTENSIONS_DIR.
+when it is imported, into TORCH_EXTENSIONS_DIR. pychop is a package of PyPI.
 """
 
 from __future__ import annotations
@@ -22,12 +22,14 @@ BLOCKS = {
 }  # fmt: skip
 FLOATS = [(5, 2), (4, 3), (3, 2), (2, 3), (2, 1), (5, 10), (8, 7), (6, 9), (8, 3), (7, 1)]
 FIXED = [(8, 4, False), (8, 4, True), (4, 0, False), (16, 12, False), (8, -2, True), (24, 3, False)]  # bits, fraction bits, symmetric
+RMODES = {"nearest_even": 1, "up": 2, "down": 3, "toward_zero": 4}  # pychop's
 # Profile, what it is asked, rounding. Overflow is the format's own, so e5m2, fp16 and bf16 reach infinity.
 CASES = [
     *(("microxcaling", name, mode) for name in (*ELEMENTS, *BLOCKS) for mode in MODES),
     *(("microxcaling", f"{name} saturating", "nearest_even") for name in ("e5m2", "fp16", "bf16")),
     *(("qtorch", f"e{exponent}m{mantissa}", "nearest_away") for exponent, mantissa in FLOATS),
     *(("qtorch", f"fixed {bits} {fraction} {symmetric:d}", "nearest_away") for bits, fraction, symmetric in FIXED),
+    *(("pychop", name, mode) for name in ("e5m2", "e4m3", "e2m1", "e5m10", "e8m7", "fixed 8 4 0", "fixed 4 0 0") for mode in RMODES),
 ]
 
 
@@ -78,6 +80,13 @@ def answer(profile: str, name: str, mode: str, x: np.ndarray) -> np.ndarray:
         if fmt.kind == "float":
             return float_quantize(given, fmt.exponent_bits, fmt.mantissa_bits, rounding="nearest").numpy()
         return fixed_point_quantize(given, fmt.bits, fmt.fraction_bits, symmetric=fmt.symmetric, rounding="nearest").numpy()
+    if profile == "pychop":
+        from pychop.np.fixed_point import FPRound_
+        from pychop.np.lightchop import LightChop_
+
+        if fmt.kind == "float":
+            return LightChop_(fmt.exponent_bits, fmt.mantissa_bits, RMODES[mode], chunk_size=x.size).quantize(x)
+        return FPRound_(fmt.bits - fmt.fraction_bits, fmt.fraction_bits, RMODES[mode]).quantize(x)
     from mx.elemwise_ops import _quantize_elemwise
     from mx.mx_ops import _quantize_mx
 

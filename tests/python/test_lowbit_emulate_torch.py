@@ -238,6 +238,41 @@ def test_an_emulated_model_compiles_to_one_graph():
         assert torch.equal(torch.compile(model, backend="aot_eager", fullgraph=True)(x), model(x))
 
 
+@pytest.mark.parametrize("need_weights", [True, False])
+def test_emulated_attention_and_its_gradients_compile_to_one_graph(need_weights):
+    layer, x = torch.nn.MultiheadAttention(8, 2), sample(5, 2, 8)
+
+    def steps(compiled):
+        def attend(x):
+            return layer(x, x, x, need_weights=need_weights)[0]
+
+        results = []
+        with lowbit.emulate(layer, weights="e2m1", activations="mxfp8", gradients="e2m1", gradient_rounding="stochastic"):
+            function = torch.compile(attend, backend="aot_eager", fullgraph=True) if compiled else attend
+            for _ in range(2):
+                layer.zero_grad()
+                y = function(x)
+                y.square().sum().backward()
+                results += [y.detach(), *(parameter.grad.clone() for parameter in layer.parameters())]
+        return results
+
+    eager = steps(False)
+    torch.testing.assert_close(steps(True), eager)
+    assert not torch.equal(eager[1], eager[len(eager) // 2 + 1])
+
+
+@pytest.mark.parametrize("layer", [torch.nn.Linear(8, 8), torch.nn.MultiheadAttention(8, 2)])
+def test_emulated_layers_run_under_vmap(layer):
+    def gradient(x):
+        return torch.func.grad(
+            lambda x: (layer(x, x, x)[0] if isinstance(layer, torch.nn.MultiheadAttention) else layer(x)).square().sum()
+        )(x)
+
+    xs = sample(3, 5, 2, 8)
+    with lowbit.emulate(layer, weights="e2m1", activations="e4m3fn", gradients="e5m2"):
+        torch.testing.assert_close(torch.func.vmap(gradient)(xs), torch.stack([gradient(x) for x in xs]))
+
+
 def test_bad_recipes_are_refused_at_once():
     with pytest.raises(ValueError, match="rounding is 'even'"):
         lowbit.Linear(2, 2, rounding="even")

@@ -1,4 +1,4 @@
-# Contract: the profiles "microxcaling" and "qtorch" give those libraries' bits, errors included, for arrays and tensors. Oracle: the libraries, where
+# Contract: the profiles "microxcaling", "qtorch" and "pychop" give those libraries' bits, errors included, for arrays and tensors. Oracle: the libraries, where
 # they are installed, and in any case what they answered when tests/golden/lowbit/make_peers.py asked them. NaN equals NaN.
 from __future__ import annotations
 
@@ -61,6 +61,10 @@ def test_the_record_shows_where_the_libraries_leave_the_definition():
     got = lowbit.quantize(x, "e2m1fn", profile="microxcaling")
     assert got[:3].tolist() == [0.5, 0.0, np.inf] and not np.signbit(got[1]) and np.isnan(got[3])
     assert lowbit.quantize(np.float32([1e9, np.nan]), "e4m3", profile="qtorch").tolist() == [480, 480]
+    got = lowbit.quantize(np.float32([65520, 1e5, 131072, -0.0, 255.99998]), "fp16", profile="pychop")
+    assert got.tolist() == [65536, 0, np.inf, 0, 256] and not np.signbit(got[3])
+    assert lowbit.quantize(np.float32([0.25000003]), "e2m1", profile="pychop")[0] == 0
+    assert lowbit.quantize(np.float32([255.99998]), "fp16", rounding="down", profile="pychop")[0] == 255.75
     block = np.zeros(32, np.float32)
     block[:2] = 255.99998, 10.0
     assert lowbit.quantize(block, "mxfp4")[1] == 16 and lowbit.quantize(block, "mxfp4", profile="microxcaling")[1] == 0
@@ -82,6 +86,11 @@ def test_results_go_where_they_are_asked_to_and_inputs_stay():
         (lambda x: lowbit.quantize(x, "e4m3fnuz", profile="microxcaling"), ValueError, "profile 'microxcaling' knows no e4m3fnuz"),
         (lambda x: lowbit.quantize(x, "nvfp4", profile="microxcaling"), ValueError, "profile 'microxcaling' knows no nvfp4"),
         (lambda x: lowbit.quantize(x, "e5m2", rounding="up", profile="microxcaling"), ValueError, "rounding is 'up' with profile 'micro"),
+        (
+            lambda x: lowbit.quantize(x, "e5m2", rounding="to_odd", profile="pychop"),
+            ValueError,
+            "rounding is 'to_odd' with profile 'pychop'",
+        ),
         (
             lambda x: lowbit.quantize(x, "e5m2", rounding="stochastic", profile="qtorch"),
             ValueError,

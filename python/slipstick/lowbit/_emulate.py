@@ -28,16 +28,22 @@ MODULES = (*LAYERS, *FAST_PATHS)
 
 
 class _RoundGradient(torch.autograd.Function):
-    """The identity, whose gradient is rounded."""
+    """The identity, whose gradient is rounded with the stream of random numbers that forward drew: torch.compile lets backward draw none."""
+
+    generate_vmap_rule = True
 
     @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, recipe: Recipe) -> torch.Tensor:
-        ctx.recipe = recipe
+    def forward(x: torch.Tensor, recipe: Recipe, stream: int) -> torch.Tensor:
         return x.view_as(x)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None]:
-        return ctx.recipe.round(gradients[0], ctx.recipe.gradients, ctx.recipe.gradient_rounding), None
+    def setup_context(ctx: Any, inputs: Any, output: torch.Tensor) -> None:
+        _, ctx.recipe, ctx.stream = inputs
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        recipe = ctx.recipe
+        return quantize(gradients[0], recipe.gradients, rounding=recipe.gradient_rounding, seed=recipe.seed, stream=ctx.stream), None, None
 
 
 class _Switch:
@@ -59,19 +65,30 @@ class Recipe:
         self.seed = seed
         self.stream = 0
         self.switch = _Switch()
+        self.attention = _with_linear(nn.functional.multi_head_attention_forward, self.linear)
         for mode in (self.rounding, self.gradient_rounding):  # a wrong name shows here, not in the first step
             quantize(torch.zeros(1), "e4m3fn", rounding=mode, seed=seed)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "attention"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self.attention = _with_linear(nn.functional.multi_head_attention_forward, self.linear)
 
     def round(self, x: torch.Tensor, fmt: Any, mode: str) -> torch.Tensor:
         if fmt is None:
             return x
+        return quantize(x, fmt, rounding=mode, seed=self.seed, stream=self.next_stream())
+
+    def next_stream(self) -> int:
         self.stream = (self.stream + 1) % 2**32
-        return quantize(x, fmt, rounding=mode, seed=self.seed, stream=self.stream)
+        return self.stream
 
     def product(self, x: torch.Tensor, weight: torch.Tensor, multiply: Any) -> torch.Tensor:
         """multiply(x, weight), both of them rounded, and the gradient of it."""
         y = multiply(self.round(x, self.activations, self.rounding), self.round(weight, self.weights, self.rounding))
-        return _RoundGradient.apply(y, self) if self.gradients is not None else y
+        return _RoundGradient.apply(y, self, self.next_stream()) if self.gradients is not None else y
 
     def linear(self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
         return self.product(x, weight, lambda x, weight: nn.functional.linear(x, weight, bias))
@@ -81,6 +98,7 @@ def _with_linear(function: Any, linear: Any) -> Any:
     """A function of torch.nn.functional that calls another `linear`, as do those that it calls for the projections into attention. Where another
     mode or a kind of tensor is to be asked first, it hands itself over under its name."""
     names: dict[str, Any] = {**vars(nn.functional), "linear": linear}
+    del names["__name__"]  # by which torch.compile would look up the names of torch.nn.functional
     for name in ("_in_projection", "_in_projection_packed"):
         inner = names[name]
         names[name] = types.FunctionType(inner.__code__, names, name, inner.__defaults__)
@@ -98,7 +116,7 @@ class _RoundedProjections(TorchFunctionMode):
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if function is nn.functional.multi_head_attention_forward:
-            function = _with_linear(function, self.recipe.linear)
+            function = self.recipe.attention
         return function(*args, **(kwargs or {}))
 
 
@@ -111,7 +129,6 @@ def _emulated_forward(layer: Any, recipe: Recipe, *args: Any, **kwargs: Any) -> 
     return _rounded(layer, recipe, *args, **kwargs)
 
 
-@torch.compiler.disable  # it cannot trace a function that is made of another
 def _attention(layer: nn.MultiheadAttention, recipe: Recipe, *args: Any, **kwargs: Any) -> Any:
     with _RoundedProjections(recipe):
         return type(layer).forward(layer, *args, **kwargs)

@@ -16,6 +16,13 @@ scaled like one of 256, toward_zero loses half a binade there, and the last 44 f
 | qtorch | the top binade is used: e4m3 saturates at 480, e5m2 at 114688, fp16 at 131008 | 448 or 240, 57344, 65504 |
 | qtorch | NaN becomes the greatest number, or 0 where all its upper bits are set; with 8 exponent bits it stays, or becomes infinity or 0; -0 becomes +0 | NaN, -0 |
 | qtorch | subnormal results are rounded twice: 0.24999999 becomes 0.5 in e2m1 | 0 |
+| pychop | what lies in the binade above the greatest number becomes 0: 1e5 in fp16; but what rounds up to its foot becomes that: 65520 gives 65536 | \
+infinity |
+| pychop | exponents as in microxcaling: just below a power of two toward_zero loses half a binade, and in float32's last binade numbers become 0 | \
+as the number's own exponent |
+| pychop | beyond that binade all is infinite, toward_zero too | the greatest number |
+| pychop | subnormal results are rounded twice: 0.25000003 becomes 0 in e2m1, and "up" gives 0 up to 2^-25 | 0.5, the least number |
+| pychop | -0 becomes +0; -infinity in fixed point becomes -7.9375 where -9 becomes -8 | -0, -8 |
 """
 
 from __future__ import annotations
@@ -41,6 +48,10 @@ PROFILES = {
     "qtorch": (
         "qtorch 0.3.0 on the CPU: float_quantize of the format's exponent and mantissa bits and fixed_point_quantize of its bits and fraction "
         "bits, both with its rounding 'nearest', whatever the nearest mode asked for."
+    ),
+    "pychop": (
+        "pychop 0.6.2, its NumPy code on float32: Chop of the format's exponent and mantissa bits and its flushing of subnormals, Chopf of its "
+        "integer and fraction bits. Its rmode 1 is nearest_even, 2 up, 3 down, 4 toward_zero."
     ),
 }
 _TORCH_FORMATS = ("e4m3fn", "e5m2", "e4m3fnuz", "e5m2fnuz", "bf16", "fp16")
@@ -257,4 +268,43 @@ def _qtorch(fmt: Any, rounding: str, x: Any) -> Request:
     return Request(plain, "nearest_away", given, finish)
 
 
-_LIBRARIES = {"microxcaling": _microxcaling, "qtorch": _qtorch}
+# ---- pychop ---------------------------------------------------------------------------------------------------------------------------------
+
+
+def _pychop(fmt: Any, rounding: str, x: Any) -> Request:
+    _check_rounding("pychop", rounding, tuple(_WHOLE))
+    if isinstance(fmt, Format) and fmt.kind == "integer" and fmt.signed and not fmt.symmetric and fmt.bits <= 24:
+        unit = 2.0**-fmt.fraction_bits
+
+        def finish_fixed(y: Any) -> Any:
+            y = _where((y == 0) & (x < 0), -0.0, y)
+            return _where(abs(x) == math.inf, _copysign(fmt.max, x), y)
+
+        return Request(fmt, rounding, x / unit * unit, finish_fixed)
+    if not isinstance(fmt, Format) or fmt.kind != "float" or not fmt.signed or not 0 < fmt.mantissa_bits < 23 or fmt.exponent_bits < 2:
+        raise _unknown("pychop", fmt)
+    wide = fmt.exponent_bits == 8
+    specials, overflow = ("ieee", "infinity") if wide else ("none", "saturate")
+    plain = Format(fmt.exponent_bits, fmt.mantissa_bits, specials=specials, overflow=overflow)
+    least = plain.smallest_normal
+    magnitude = abs(x)
+    exponent = _exponent(magnitude)
+    power = _power_of_two(exponent, x)
+    small = power < least
+    given = _where(small, _copysign((magnitude / least - 1 + 1) * least if fmt.subnormals == "keep" else 0.0, x), x)
+    # Where the exponent is one too many, so are the steps to which it rounds.
+    step = power * 2.0**-fmt.mantissa_bits
+    raised = (power > magnitude) & ~small
+    above = 2 ** (fmt.exponent_bits - 1)
+
+    def finish(y: Any) -> Any:
+        y = _where(raised, getattr(_library(x), _WHOLE[rounding])(x / step) * step, y)
+        y = _where(exponent > above, _copysign(math.inf, x), y)
+        y = _where((exponent == above) | (x == 0), 0.0, y)
+        return _where(x != x, math.nan, y)
+
+    return Request(plain, rounding, given, finish)
+
+
+_WHOLE = {"nearest_even": "round", "up": "ceil", "down": "floor", "toward_zero": "trunc"}
+_LIBRARIES = {"microxcaling": _microxcaling, "qtorch": _qtorch, "pychop": _pychop}

@@ -67,8 +67,8 @@ def quantize(
             number of the format), "stochastic" (away from zero with the probability of the distance to the nearer-to-zero neighbour).
         seed, stream: of the random numbers, 0 to 2^64 - 1 and 0 to 2^32 - 1; element i in C order takes number i of the stream.
         random_bits: 8, 16 or 32, of each random number; the probability is rounded to that many bits (half up).
-        profile: None for the definition above; or one of PROFILES for what that converter gives, bit for bit, errors included. "microxcaling"
-            and "qtorch" take float32 only, and many times as long.
+        profile: None for the definition above; or one of PROFILES for what that converter gives, bit for bit, errors included. "microxcaling",
+            "qtorch" and "pychop" take float32 only, and many times as long.
         out: array or tensor like x to write to; may be x.
         threads: default see slipstick.set_num_threads. Changes no bit.
     Returns:

@@ -1,6 +1,6 @@
-"""Writes peers.json beside it, from the libraries themselves:  python tests/golden/lowbit/make_peers.py
+"""Writes peers.json beside it, from the libraries themselves:  python tests/golden/lowbit/make_peers.py [library ...]
 
-Needs torch, microxcaling and qtorch; see tests/python/lowbit_peer_cases.py.
+Asks the libraries named, all of them if none is, and keeps the answers of the others. Needs torch and the libraries; see tests/python/lowbit_peer_cases.py.
 """
 
 from __future__ import annotations
@@ -21,10 +21,13 @@ def words(x: np.ndarray) -> str:
 
 
 if __name__ == "__main__":
-    asked = {name: inputs(name, most=840 if name in BLOCKS else 160) for _, name, _ in CASES}
-    record = {
-        "inputs": {name: words(x) for name, x in asked.items()},
-        "answers": [[profile, name, mode, words(answer(profile, name, mode, asked[name]))] for profile, name, mode in CASES],
-    }
     path = pathlib.Path(__file__).resolve().parent / "peers.json"
+    record = json.loads(path.read_text("ascii"))
+    libraries = sys.argv[1:] or list(dict.fromkeys(profile for profile, _, _ in CASES))
+    cases = [case for case in CASES if case[0] in libraries]
+    asked = {name: inputs(name, most=840 if name in BLOCKS else 160) for _, name, _ in cases}
+    for name, x in asked.items():
+        assert record["inputs"].setdefault(name, words(x)) == words(x), f"{name}: its inputs are others now; ask every library again"
+    kept = [one for one in record["answers"] if one[0] not in libraries]
+    record["answers"] = kept + [[*case, words(answer(*case, asked[case[1]]))] for case in cases]
     path.write_text(json.dumps(record, indent=0) + "\n", "ascii")
