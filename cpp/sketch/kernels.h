@@ -24,6 +24,9 @@ struct Ahead {
   int64_t rows = 0;
 };
 
+// The sums of one band of a strip, those of a nonzero, stay in the first-level cache: 16 KiB for 8 nonzeros and 1024 rows of sketch.
+constexpr int64_t kScatterColumns = 16, kScatterPadding = 8;
+
 struct Kernels {
   const char* isa;
   int64_t panel_columns;  // a packed tile is panels of so many columns, each [rows, panel_columns]; padding columns are zero
@@ -40,17 +43,20 @@ struct Kernels {
   // r = b - tile x, gradient += tile^T r; returns the sum of squares of r. b has stride b_stride.
   double (*residual)(const double* tile, int64_t stride, int64_t rows, int64_t columns, const double* b, int64_t b_stride, const double* x,
                      double* gradient);
-  // to [columns] += sign * from [columns] for each of count (to, from) pairs: rows of `sums` and of `tile`. Sums after the last
-  // column, to the end of a vector, have zeros added. The tile that follows this one in memory is prefetched.
-  void (*scatter)(const double* tile, int64_t stride, int64_t rows, int64_t columns, const int32_t* targets, const double* signs,
-                  int64_t nonzeros, double* sums, int64_t sums_stride);
+  // Where rows go, from a random word each, by its upper bits to one of `size` places from `first` on, with the sign of its lowest bit: 2 * place + bit.
+  void (*targets)(const uint32_t* words, int64_t count, int32_t first, uint32_t size, uint32_t* out);
+  // A strip of at most kScatterColumns columns of a tile: for each nonzero q and row r, sums[place] += +-magnitude * row r of the strip, with place and
+  // sign in targets[q * rows + r]. A row of sums is the strip's columns padded to kScatterPadding. The rows of `next` are prefetched. work holds
+  // `rows` rows of a strip.
+  void (*scatter)(const double* tile, int64_t stride, int64_t rows, int64_t columns, const Ahead& next, const uint32_t* targets,
+                  double magnitude, int64_t nonzeros, double* work, double* sums);
   int64_t hadamard_panel;  // columns that are transformed together
   // t = H D P strip; sums[p][j] += sample_signs[j] * t[sampled[j]] for each panel p of hadamard_panel columns, sums [panels, samples,
   // hadamard_panel]. The rows of `next` are prefetched. work holds kHadamardRows rows of whole panels.
   void (*hadamard)(const HadamardStrip& strip, const HadamardStrip& next, int64_t samples, const int32_t* sampled,
                    const double* sample_signs, double* work, double* sums);
-  // Words of RandomStream(seed, purpose) for blocks [first, first + count): word w of block first + i to out[w * count + i].
-  void (*random_words)(uint64_t seed, uint32_t purpose, uint64_t first, int64_t count, uint32_t* out);
+  // Words of RandomStream(seed, purpose) for the blocks first, first + step and so on: word w of the i-th of them to out[w * count + i].
+  void (*random_words)(uint64_t seed, uint32_t purpose, uint64_t first, uint64_t step, int64_t count, uint32_t* out);
   // Standard normals from random words, two from each pair of words (Box and Muller 1958): out[i] and out[count + i] from first[i], second[i].
   void (*normals)(const uint32_t* first, const uint32_t* second, int64_t count, double* out);
 };

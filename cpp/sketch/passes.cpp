@@ -27,13 +27,6 @@ std::vector<double> pack_factor(const double* inverse_r, int64_t columns, int64_
   return packed;
 }
 
-// Rows [first, end) where they lie in one piece each.
-Ahead rows_ahead(const Matrix& matrix, int64_t first, int64_t end) {
-  if (matrix.column_stride != 1 || first >= end) return {};
-  const int64_t bytes = matrix.single ? 4 : 8, stride = matrix.row_stride * bytes;
-  return {static_cast<const char*>(matrix.data) + first * stride, stride, matrix.columns * bytes, end - first};
-}
-
 void gram_pass(const Matrix& a, const Matrix& b, RowScale scale, const double* inverse_r, double* out, int threads) {
   const Kernels& kernels = active_kernels();
   const int64_t size = a.columns + b.columns, width = padded(size, kernels.panel_columns);

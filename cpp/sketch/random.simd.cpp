@@ -14,49 +14,92 @@ using simd::U32;
 using simd::U64;
 constexpr int64_t kLanes = F64::lanes;
 constexpr int64_t kLine = 64;  // bytes
-constexpr int kChunk = 8;  // vectors of a row that stay in registers while they go to all its targets
+constexpr int64_t kTogether = 16;  // rows between prefetches of as many lines as are due
+constexpr int kBands = 2;  // nonzeros at once: a row is loaded once for both, and a sum seldom waits for the store of the row before
 
-// `ahead` doubles from here lies a row that is read later.
-template <int vectors>
-void scatter_chunk(const double* row, int64_t ahead, const int32_t* targets, const double* signs, int64_t nonzeros, double* sums,
-                   int64_t stride) {
-  F64 values[vectors];
-  for (int64_t line = 0; line < vectors * kLanes * 8; line += kLine)
-    __builtin_prefetch(reinterpret_cast<const char*>(row + ahead) + line, 0, 2);
-  for (int v = 0; v < vectors; ++v) values[v] = F64::load(row + v * kLanes);
-  for (int64_t q = 0; q < nonzeros; ++q) {
-    double* to = sums + targets[q] * stride;
-    const F64 sign = F64::all(signs[q]);
-    for (int v = 0; v < vectors; ++v) multiply_add(sign, values[v], F64::load(to + v * kLanes)).store(to + v * kLanes);
+// The columns of a row in vectors; after the last column come zeros.
+template <int vectors> void load_row(const double* row, int64_t columns, F64 (&values)[vectors]) {
+  for (int v = 0; v < vectors; ++v) {
+    values[v] = (v + 1) * kLanes <= columns ? F64::load(row + v * kLanes) : F64::load_first(row + v * kLanes, columns - v * kLanes, 0.0);
   }
 }
 
-void scatter(const double* tile, int64_t stride, int64_t rows, int64_t columns, const int32_t* targets, const double* signs,
-             int64_t nonzeros, double* sums, int64_t sums_stride) {
-  const int64_t ahead = rows * stride;  // the same row of the next tile
-  for (int64_t r = 0; r < rows; ++r, tile += stride, targets += nonzeros, signs += nonzeros) {
-    int64_t j = 0;
-    for (; j + kChunk * kLanes <= columns; j += kChunk * kLanes)
-      scatter_chunk<kChunk>(tile + j, ahead, targets, signs, nonzeros, sums + j, sums_stride);
-    for (; j + kChunk / 2 * kLanes <= columns; j += kChunk / 2 * kLanes)
-      scatter_chunk<kChunk / 2>(tile + j, ahead, targets, signs, nonzeros, sums + j, sums_stride);
-    for (; j + kLanes <= columns; j += kLanes) scatter_chunk<1>(tile + j, ahead, targets, signs, nonzeros, sums + j, sums_stride);
-    if (j == columns) continue;
-    const F64 values = F64::load_first(tile + j, columns - j, 0.0);
-    for (int64_t q = 0; q < nonzeros; ++q) {
-      double* to = sums + targets[q] * sums_stride + j;
-      multiply_add(F64::all(signs[q]), values, F64::load(to)).store(to);
+// Rows [first, end) of `rows` to their targets of some nonzeros. The first time they come from where they lie and are also kept in `work`,
+// close together.
+template <int vectors, int bands, bool first_time>
+void scatter_rows(const double* tile, int64_t stride, int64_t first, int64_t end, int64_t rows, int64_t columns, const uint32_t* targets,
+                  const double* magnitudes, double* work, double* sums) {
+  constexpr int64_t kWidth = vectors * kLanes;
+  for (int64_t r = first; r < end; ++r) {
+    F64 values[vectors];
+    if constexpr (first_time) {
+      load_row(tile + r * stride, columns, values);
+      for (int v = 0; v < vectors; ++v) values[v].store(work + r * kWidth + v * kLanes);
+    } else {
+      for (int v = 0; v < vectors; ++v) values[v] = F64::load(work + r * kWidth + v * kLanes);
+    }
+    for (int q = 0; q < bands; ++q) {
+      const uint32_t target = targets[q * rows + r];
+      double* to = sums + (target >> 1) * kWidth;
+      const F64 sign = F64::all(magnitudes[target & 1]);
+      for (int v = 0; v < vectors; ++v) multiply_add(sign, values[v], F64::load(to + v * kLanes)).store(to + v * kLanes);
     }
   }
 }
 
+template <int vectors>
+void scatter_strip(const double* tile, int64_t stride, int64_t rows, int64_t columns, const Ahead& next, const uint32_t* targets,
+                   double magnitude, int64_t nonzeros, double* work, double* sums) {
+  const int64_t lines = next.bytes / kLine + 1;
+  const double magnitudes[] = {magnitude, -magnitude};
+  int64_t fetched = 0;  // rows
+  for (int64_t q = 0; q < nonzeros; q += kBands, targets += kBands * rows) {
+    const bool both = q + kBands <= nonzeros;
+    for (int64_t first = 0; first < rows; first += kTogether) {
+      const int64_t end = first + kTogether < rows ? first + kTogether : rows;
+      for (const int64_t until = next.rows * (q * rows + kBands * end) / (nonzeros * rows); fetched < until && fetched < next.rows;
+           ++fetched) {
+        for (int64_t line = 0; line < lines; ++line) __builtin_prefetch(next.data + fetched * next.stride + line * kLine, 0, 2);
+      }
+      if (q == 0) {
+        if (both)
+          scatter_rows<vectors, kBands, true>(tile, stride, first, end, rows, columns, targets, magnitudes, work, sums);
+        else
+          scatter_rows<vectors, 1, true>(tile, stride, first, end, rows, columns, targets, magnitudes, work, sums);
+      } else if (both) {
+        scatter_rows<vectors, kBands, false>(tile, stride, first, end, rows, columns, targets, magnitudes, work, sums);
+      } else {
+        scatter_rows<vectors, 1, false>(tile, stride, first, end, rows, columns, targets, magnitudes, work, sums);
+      }
+    }
+  }
+}
+
+// Chooses by the width of a row of sums.
+template <int lines>
+void scatter_lines(const double* tile, int64_t stride, int64_t rows, int64_t columns, const Ahead& next, const uint32_t* targets,
+                   double magnitude, int64_t nonzeros, double* work, double* sums) {
+  if constexpr (lines > 1) {
+    if (columns <= (lines - 1) * kScatterPadding)
+      return scatter_lines<lines - 1>(tile, stride, rows, columns, next, targets, magnitude, nonzeros, work, sums);
+  }
+  constexpr int kVectors = static_cast<int>(lines * kScatterPadding / kLanes);
+  scatter_strip<kVectors>(tile, stride, rows, columns, next, targets, magnitude, nonzeros, work, sums);
+}
+
+void scatter(const double* tile, int64_t stride, int64_t rows, int64_t columns, const Ahead& next, const uint32_t* targets,
+             double magnitude, int64_t nonzeros, double* work, double* sums) {
+  scatter_lines<static_cast<int>(kScatterColumns / kScatterPadding)>(tile, stride, rows, columns, next, targets, magnitude, nonzeros, work,
+                                                                     sums);
+}
+
 // The rounds of base/random.cpp, one block a lane.
-void random_words(uint64_t seed, uint32_t purpose, uint64_t first, int64_t count, uint32_t* out) {
+void random_words(uint64_t seed, uint32_t purpose, uint64_t first, uint64_t step, int64_t count, uint32_t* out) {
   const U32 multiplier0 = U32::all(0xD2511F53u), multiplier1 = U32::all(0xCD9E8D57u);
   for (int64_t i = 0; i < count; i += U32::lanes) {
     uint32_t low[U32::lanes], high[U32::lanes];
     for (int64_t lane = 0; lane < U32::lanes; ++lane) {
-      const uint64_t block = first + static_cast<uint64_t>(i + lane);
+      const uint64_t block = first + step * static_cast<uint64_t>(i + lane);
       low[lane] = static_cast<uint32_t>(block);
       high[lane] = static_cast<uint32_t>(block >> 32);
     }
@@ -73,6 +116,15 @@ void random_words(uint64_t seed, uint32_t purpose, uint64_t first, int64_t count
       key1 += 0xBB67AE85u;
     }
     for (int w = 0; w < 4; ++w) counter[w].store_first(out + w * count + i, count - i);
+  }
+}
+
+void targets(const uint32_t* words, int64_t count, int32_t first, uint32_t size, uint32_t* out) {
+  const U32 band = U32::all(static_cast<uint32_t>(first)), places = U32::all(size), lowest = U32::all(1);
+  for (int64_t i = 0; i < count; i += U32::lanes) {
+    const U32 word = U32::load_first(words + i, count - i, 0);
+    const U32 place = band + multiply_high(word, places);
+    (place + place + (word & lowest)).store_first(out + i, count - i);
   }
 }
 
@@ -121,7 +173,8 @@ void normals(const uint32_t* first, const uint32_t* second, int64_t count, doubl
 
 }  // namespace
 
-const Kernels kernels{SLIPSTICK_ISA_NAME, panel_columns(), kLanes,           pack,     add_gram,     multiply, add_product,
-                      residual,           scatter,         hadamard_panel(), hadamard, random_words, normals};
+const Kernels kernels{SLIPSTICK_ISA_NAME, panel_columns(), kLanes,       pack,    add_gram,
+                      multiply,           add_product,     residual,     targets, scatter,
+                      hadamard_panel(),   hadamard,        random_words, normals};
 
 }  // namespace slipstick::sketch::SLIPSTICK_ISA_NAMESPACE

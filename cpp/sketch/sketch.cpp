@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "base/large_pages.h"
 #include "sketch/kernels.h"
 #include "sketch/tile.h"
 #include "slipstick/error.h"
@@ -19,8 +20,8 @@ constexpr uint32_t kPurposeSjlt = 0x736a6c74, kPurposeGaussian = 0x67617573, kPu
 constexpr uint32_t kPurposeBlock = 0x73726874, kPurposeSample = 0x73616d70;
 // Of the left factor; those of the right one are 256 more.
 constexpr uint32_t kPurposeTensorBlock = 0x74656e62, kPurposeTensorSample = 0x74656e73;
-constexpr int64_t kPanelBytes = 1 << 18;  // of sums that rows are scattered to at once: a good part of a second-level cache
-constexpr int64_t kLine = 8;  // doubles in a line of the cache
+// Rows that go through one strip of columns in turn: the sums of all strips, 2 MiB for 256 columns, pass the caches once for all of them.
+constexpr int64_t kScatterRows = 1024;
 
 void check(const Sketch& parameters) {
   const auto refuse = [](const std::string& what) { throw Error(ErrorKind::invalid_argument, "sketch: " + what); };
@@ -34,32 +35,29 @@ void check(const Sketch& parameters) {
     refuse("nonzeros is " + std::to_string(parameters.nonzeros) + "; expected 1 to " + std::to_string(most));
 }
 
-// Where each of `rows` rows goes and with which sign. Word q % 4 of block row * blocks_a_row + q / 4 decides nonzero q: its upper bits choose
-// the place in band q, its lowest bit the sign.
-void draw_targets(const Kernels& kernels, const Sketch& parameters, uint64_t first, int64_t rows, std::vector<uint32_t>& words,
-                  int32_t* targets, double* signs) {
-  const int64_t nonzeros = parameters.nonzeros, blocks_a_row = (nonzeros + 3) / 4, blocks = rows * blocks_a_row;
-  const double magnitude = 1.0 / std::sqrt(static_cast<double>(nonzeros));
-  words.resize(static_cast<size_t>(4 * blocks));
-  kernels.random_words(parameters.seed, kPurposeSjlt, first * static_cast<uint64_t>(blocks_a_row), blocks, words.data());
+// Where each of `rows` rows goes and with which sign, [nonzeros, rows]: word q % 4 of block row * blocks_a_row + q / 4 decides nonzero q.
+void draw_targets(const Kernels& kernels, const Sketch& parameters, uint64_t first, int64_t rows, uint32_t* words, uint32_t* targets) {
+  const int64_t nonzeros = parameters.nonzeros;
+  const uint64_t blocks_a_row = static_cast<uint64_t>((nonzeros + 3) / 4);
   for (int64_t q = 0; q < nonzeros; ++q) {
+    if (q % 4 == 0)
+      kernels.random_words(parameters.seed, kPurposeSjlt, first * blocks_a_row + static_cast<uint64_t>(q / 4), blocks_a_row, rows, words);
     const int64_t band = q * parameters.sketch_rows / nonzeros, end = (q + 1) * parameters.sketch_rows / nonzeros;
-    const uint64_t size = static_cast<uint64_t>(end - band);
-    for (int64_t r = 0; r < rows; ++r) {
-      const uint32_t word = words[static_cast<size_t>(q % 4 * blocks + r * blocks_a_row + q / 4)];
-      targets[r * nonzeros + q] = static_cast<int32_t>(band + static_cast<int64_t>(word * size >> 32));
-      signs[r * nonzeros + q] = word & 1 ? -magnitude : magnitude;
-    }
+    kernels.targets(words + q % 4 * rows, rows, static_cast<int32_t>(band), static_cast<uint32_t>(end - band), targets + q * rows);
   }
 }
 
-// sums [sketch_rows, stride] += S tile, in column panels whose sums stay in cache.
-void scatter_tile(const Kernels& kernels, const Sketch& parameters, Tile tile, int64_t rows, int64_t columns, const int32_t* targets,
-                  const double* signs, double* sums, int64_t stride) {
-  constexpr int64_t kLeast = 4 * kLine;  // a piece of a row that fills a few registers
-  const int64_t panel = std::max(kLeast, kPanelBytes / 8 / parameters.sketch_rows / kLeast * kLeast);
-  for (int64_t j = 0; j < columns; j += panel) {
-    kernels.scatter(tile.data + j, tile.stride, rows, std::min(panel, columns - j), targets, signs, parameters.nonzeros, sums + j, stride);
+// sums, [sketch_rows] rows for each strip of columns, += S tile.
+void scatter_tile(const Kernels& kernels, const Sketch& parameters, Tile tile, int64_t rows, int64_t columns, Ahead next,
+                  const uint32_t* targets, double* work, double* sums) {
+  const double magnitude = 1.0 / std::sqrt(static_cast<double>(parameters.nonzeros));
+  for (int64_t j = 0; j < columns; j += kScatterColumns) {
+    const int64_t width = std::min(kScatterColumns, columns - j), following = j + kScatterColumns;
+    Ahead strip = next;
+    if (following < columns) strip = {reinterpret_cast<const char*>(tile.data + following), tile.stride * 8, 0, rows};
+    strip.bytes = std::min(kScatterColumns, following < columns ? columns - following : columns) * 8;
+    kernels.scatter(tile.data + j, tile.stride, rows, width, strip, targets, magnitude, parameters.nonzeros, work,
+                    sums + j * parameters.sketch_rows);
   }
 }
 
@@ -70,7 +68,7 @@ void draw_normals(const Kernels& kernels, uint64_t seed, uint32_t purpose, uint6
   const int64_t blocks = (m + 3) / 4;
   words.resize(static_cast<size_t>(4 * blocks));
   drawn.resize(static_cast<size_t>(2 * blocks));
-  kernels.random_words(seed, purpose, first_block, blocks, words.data());
+  kernels.random_words(seed, purpose, first_block, 1, blocks, words.data());
   for (int half = 0; half < 2; ++half) {
     kernels.normals(words.data() + 2 * half * blocks, words.data() + (2 * half + 1) * blocks, blocks, drawn.data());
     const int64_t from = 2 * half * blocks, count = std::min(2 * blocks, m - from);
@@ -78,46 +76,47 @@ void draw_normals(const Kernels& kernels, uint64_t seed, uint32_t purpose, uint6
   }
 }
 
-// The first place in a vector that begins a line of the cache.
-double* aligned(std::vector<double>& values) { return values.data() + (64 - reinterpret_cast<uintptr_t>(values.data()) % 64) % 64 / 8; }
-
 void sketch_sparse(const Sketch& parameters, const Matrix& a, const Matrix& b, RowScale scale, uint64_t first_row, double* out,
                    int threads) {
   const Kernels& kernels = active_kernels();
-  // Rows of sums begin at lines of the cache, as does what belongs to b in them.
-  const int64_t m = parameters.sketch_rows, a_width = padded(a.columns, kLine), width = a_width + padded(b.columns, kLine);
+  const int64_t m = parameters.sketch_rows, a_width = padded(a.columns, kScatterPadding);
+  const int64_t width = a_width + padded(b.columns, kScatterPadding);
   const Grid grid(a.rows, a.columns + b.columns, m * width);
-  std::vector<double> sums(static_cast<size_t>(grid.jobs * m * width + kLine), 0.0);
-  double* all = aligned(sums);
+  LargeTable<double> sums(static_cast<size_t>(grid.jobs * m * width), 0.0);
   parallel_for(grid.jobs, threads, [&](int64_t job) {
-    std::vector<double> buffer, signs(static_cast<size_t>(kTileRows * parameters.nonzeros));
-    std::vector<int32_t> targets(signs.size());
-    std::vector<uint32_t> words;
-    double* sum = all + job * m * width;
-    for (int64_t first = grid.begin(job); first < grid.end(job); first += kTileRows) {
-      const int64_t rows = std::min(kTileRows, grid.end(job) - first);
-      draw_targets(kernels, parameters, first_row + static_cast<uint64_t>(first), rows, words, targets.data(), signs.data());
+    std::vector<double> buffer;
+    std::vector<uint32_t> targets(static_cast<size_t>(kScatterRows * parameters.nonzeros)), words(static_cast<size_t>(4 * kScatterRows));
+    LargeTable<double> work(static_cast<size_t>(kScatterRows * kScatterColumns));
+    double* sum = sums.data() + job * m * width;
+    for (int64_t first = grid.begin(job); first < grid.end(job); first += kScatterRows) {
+      const int64_t end = std::min(first + kScatterRows, grid.end(job)), rows = end - first;
+      draw_targets(kernels, parameters, first_row + static_cast<uint64_t>(first), rows, words.data(), targets.data());
       for (const bool right : {false, true}) {
         const Matrix& matrix = right ? b : a;
         if (matrix.columns == 0) continue;
         const Tile tile = load_tile(matrix, scale, first, rows, rows, buffer);
-        scatter_tile(kernels, parameters, tile, rows, matrix.columns, targets.data(), signs.data(), sum + (right ? a_width : 0), width);
+        scatter_tile(kernels, parameters, tile, rows, matrix.columns, rows_ahead(matrix, end, std::min(end + kScatterRows, grid.end(job))),
+                     targets.data(), work.data(), sum + (right ? a_width * m : 0));
       }
     }
   });
-  add_jobs(all, grid.jobs, m * width);
-  for (int64_t j = 0; j < m; ++j) {
-    const double* row = all + j * width;
-    double* to = std::copy(row, row + a.columns, out + j * (a.columns + b.columns));
-    std::copy(row + a_width, row + a_width + b.columns, to);
-  }
+  add_jobs(sums.data(), grid.jobs, m * width);
+  const auto unpack = [&](const double* strips, int64_t columns, int64_t first) {
+    for (int64_t j = 0; j < columns; ++j) {
+      const int64_t strip = j / kScatterColumns * kScatterColumns;
+      const int64_t strip_width = std::min(kScatterColumns, padded(columns, kScatterPadding) - strip);
+      for (int64_t i = 0; i < m; ++i) out[i * (a.columns + b.columns) + first + j] = strips[strip * m + i * strip_width + j - strip];
+    }
+  };
+  unpack(sums.data(), a.columns, 0);
+  unpack(sums.data() + a_width * m, b.columns, a.columns);
 }
 
 // The streamed transform. With H_N = H_(N/B) x H_B, row i = (high, low) of H_N D P A is the sum over blocks k of (-1)^popcount(high & k) times row
 // `low` of H_B D_k P_k A_k: so one read of A gives any sample of rows of the exact transform, without a workspace of n rows and without
 // knowing n. Rows are permuted within their block, as samples of aligned energetic rows collide otherwise.
 struct HadamardSample {
-  std::vector<int32_t> low;    // row of the block's transform, [sketch_rows]
+  std::vector<int32_t> low;  // row of the block's transform, [sketch_rows]
   std::vector<uint64_t> high;  // row of the transform over blocks
 };
 
@@ -161,7 +160,7 @@ HadamardSample draw_sample(const Sketch& parameters) {
 void draw_block(const Kernels& kernels, uint64_t seed, uint32_t purpose, uint64_t block, int32_t* sources, double* signs) {
   constexpr int64_t kBlocks = kHadamardRows / 4 + kHadamardRows / 128;
   uint32_t planes[4 * kBlocks], words[4 * kBlocks];
-  kernels.random_words(seed, purpose, block * kBlocks, kBlocks, planes);
+  kernels.random_words(seed, purpose, block * kBlocks, 1, kBlocks, planes);
   for (int64_t i = 0; i < 4 * kBlocks; ++i) words[i] = planes[i % 4 * kBlocks + i / 4];
   draw_permutation(words, sources);
   for (int64_t i = 0; i < kHadamardRows; ++i) signs[i] = words[kHadamardRows + i / 32] >> i % 32 & 1 ? -1.0 : 1.0;

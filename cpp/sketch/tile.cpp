@@ -56,6 +56,12 @@ Tile load_tile(const Matrix& matrix, RowScale scale, int64_t first, int64_t rows
   return {buffer.data(), width};
 }
 
+Ahead rows_ahead(const Matrix& matrix, int64_t first, int64_t end) {
+  if (matrix.column_stride != 1 || first >= end) return {};
+  const int64_t bytes = matrix.single ? 4 : 8, stride = matrix.row_stride * bytes;
+  return {static_cast<const char*>(matrix.data) + first * stride, stride, matrix.columns * bytes, end - first};
+}
+
 Grid::Grid(int64_t row_count, int64_t columns, int64_t doubles_a_job) : rows(row_count) {
   const int64_t by_memory = rows * columns / std::max<int64_t>(kShareOfMatrix * doubles_a_job, 1);
   const int64_t by_work = rows / (kLeastTiles * kTileRows);

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "sketch/kernels.h"
 #include "slipstick/sketch.h"
 
 namespace slipstick::sketch {
@@ -20,6 +21,9 @@ void copy_tile(const Matrix& matrix, RowScale scale, int64_t first, int64_t rows
 
 // The tile itself; `buffer` grows to hold a copy where one is needed. With rows_at_least > rows, zero rows are added (in a copy).
 Tile load_tile(const Matrix& matrix, RowScale scale, int64_t first, int64_t rows, int64_t rows_at_least, std::vector<double>& buffer);
+
+// Rows [first, end) where they lie in one piece each, else none.
+Ahead rows_ahead(const Matrix& matrix, int64_t first, int64_t end);
 
 // The grid: jobs are contiguous ranges of whole tiles. Its size follows from the shape alone, so that sums of `doubles_a_job` stay small beside
 // the matrix and results do not depend on threads.
