@@ -30,7 +30,6 @@ import harness
 
 SIZES = "1000000x100,1048576x256"
 CONDITIONS = "1e3,1e12"
-REFERENCES = ("A @ v", "A.T @ A")
 SOLVERS = ("slipstick", "A.T @ A + Cholesky", "torch gels", "numpy lstsq")
 SKETCHES = ("srht", "sjlt", "countsketch")
 

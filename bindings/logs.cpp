@@ -61,6 +61,7 @@ class HostCodec : public logs::ByteCodec {
   static std::string call(const nb::object& function, std::string_view data, Argument argument) {
     if (!function.is_valid()) throw slipstick::Error(slipstick::ErrorKind::internal, "logs: no codec was set");
     nb::object view = nb::steal(PyMemoryView_FromMemory(const_cast<char*>(data.data()), static_cast<Py_ssize_t>(data.size()), PyBUF_READ));
+    if (!view.is_valid()) throw nb::python_error();
     nb::object result = function(view, argument);
     Buffer buffer(result);
     return std::string(buffer.view());

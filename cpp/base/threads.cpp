@@ -127,6 +127,22 @@ class Loop {
 
 // ---- The pool -----------------------------------------------------------------------------------------------------------------------
 
+// Threads started meanwhile take no signals: those are for the threads of the program.
+class SignalsBlocked {
+ public:
+  SignalsBlocked() {
+    sigset_t all;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &previous_);
+  }
+  ~SignalsBlocked() { pthread_sigmask(SIG_SETMASK, &previous_, nullptr); }
+  SignalsBlocked(const SignalsBlocked&) = delete;
+  SignalsBlocked& operator=(const SignalsBlocked&) = delete;
+
+ private:
+  sigset_t previous_;
+};
+
 // Never destroyed: workers may sleep in it while the process exits, and a forked child must not touch mutexes in an unknown state.
 class Pool {
  public:
@@ -147,14 +163,11 @@ class Pool {
  private:
   // Grows the pool to the wanted number, or to what the system allows: the caller's own thread always makes progress.
   void start_workers(int wanted) {
-    sigset_t all, previous;  // signals are for the threads of the program
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &previous);
+    const SignalsBlocked blocked;
     try {
       for (; workers_ < wanted; ++workers_) std::thread([this] { work(); }).detach();
     } catch (const std::system_error&) {
     }
-    pthread_sigmask(SIG_SETMASK, &previous, nullptr);
   }
 
   [[noreturn]] void work() {

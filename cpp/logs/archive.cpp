@@ -375,8 +375,8 @@ bool Decompressor::next(std::string& out) {
     while (work.size() < static_cast<size_t>(state.threads) && state.step(at, work)) {
     }
   } catch (const Error&) {
-    if (work.empty()) throw;
     state.failure = std::current_exception();  // whole blocks in front of damage are given, for any number of threads
+    if (work.empty()) throw;
   }
   std::vector<std::exception_ptr> errors(work.size());
   parallel_for(static_cast<int64_t>(work.size()), state.threads, [&](int64_t i) {

@@ -43,22 +43,28 @@ bool is_group(uint32_t code) {
 size_t bit_of(uint32_t group, size_t bits) { return static_cast<size_t>(uint64_t{group * 0x9E3779B1u} * bits >> 32); }
 
 std::string letters_of(std::string_view raw, size_t bytes) {
-  std::vector<uint64_t> seen((size_t{kGroupMask} + 1) / 64, 0);
-  uint32_t code = 0;
-  for (char c : raw) {
-    code = (code << 5 | kLetterCodes[static_cast<unsigned char>(c)]) & kGroupMask;
-    seen[code >> 6] |= uint64_t{1} << (code & 63);
+  std::vector<char> seen(size_t{kGroupMask} + 1, 0);   // bytes, not bits: to set a bit waits for what was there
+  auto see = [&, text = reinterpret_cast<const unsigned char*>(raw.data())](uint32_t& code, size_t at) {
+    code = code << 5 | kLetterCodes[text[at]];
+    seen[code & kGroupMask] = 1;
+  };
+  // Both halves at once, for neither to wait for its own last step.
+  const size_t half = raw.size() / 2;
+  uint32_t first = 0, second = 0;
+  for (size_t at = half - std::min<size_t>(half, 3); at < half; ++at) see(second, at);
+  for (size_t at = 0; at < half; ++at) {
+    see(first, at);
+    see(second, half + at);
   }
+  if (raw.size() % 2 != 0) see(second, raw.size() - 1);
   std::string filter(bytes, '\0');
   size_t set = 0;
-  for (uint32_t word = 0; word < seen.size(); ++word) {
-    for (uint64_t bits = seen[word]; bits != 0; bits &= bits - 1) {
-      uint32_t group = word << 6 | static_cast<uint32_t>(__builtin_ctzll(bits));
-      if (!is_group(group)) continue;
-      size_t bit = bit_of(group, bytes * 8);
-      set += (filter[bit / 8] >> (bit % 8) & 1) == 0;
-      filter[bit / 8] = static_cast<char>(filter[bit / 8] | 1 << (bit % 8));
-    }
+  for (auto at = seen.begin(); (at = std::find(at, seen.end(), 1)) != seen.end(); ++at) {
+    auto group = static_cast<uint32_t>(at - seen.begin());
+    if (!is_group(group)) continue;
+    size_t bit = bit_of(group, bytes * 8);
+    set += (filter[bit / 8] >> (bit % 8) & 1) == 0;
+    filter[bit / 8] = static_cast<char>(filter[bit / 8] | 1 << (bit % 8));
   }
   if (set * 2 > bytes * 8) return {};   // too full to tell anything
   return filter;

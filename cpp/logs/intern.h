@@ -35,12 +35,6 @@ class Interner {
   // The stored text must outlive the interner's use; the block's raw bytes do.
   std::string_view text(uint32_t id) const { return texts_[id]; }
   size_t size() const { return texts_.size(); }
-  void clear() {
-    texts_.clear();
-    tags_.clear();
-    table_.assign(1024, 0);
-    mask_ = 1023;
-  }
 
  private:
   void grow() {

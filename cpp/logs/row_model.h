@@ -173,7 +173,7 @@ class RowModel {
   }
   size_t column_count() const { return columns_.size(); }
 
-  // The next value of the line. The writer passes it; a string not coded before has the id kNewString.
+  // The next value of the line. The writer passes it; a string not coded before is new by its number.
   Value code_slot(Value value) {
     SlotState& slot = state_[line_.slot];
     if (session_pending_ && slot.column == session_column_) {
@@ -192,7 +192,6 @@ class RowModel {
     uint32_t column;
   };
   std::vector<NewString>& new_strings() { return new_strings_; }
-  uint32_t string_count() const { return string_count_; }
 
  private:
   // What is known of one slot of one template.

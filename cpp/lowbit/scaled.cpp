@@ -264,6 +264,8 @@ void quantize_blocks(const Format& element, const Scaling& scaling, const Blocks
   check("quantize", element, scaling, given, random, dtype);
   const Scaler scaler(element, scaling);
   Blocks blocks = given;
+  blocks.block_rows = std::min(given.block_rows, std::max<int64_t>(1, given.rows));  // their product must fit
+  blocks.block_columns = std::min(given.block_columns, std::max<int64_t>(1, given.columns));
   if (!blocks.shared && blocks.block_rows == 1 && blocks.columns % blocks.block_columns == 0) {  // rows join without a seam
     blocks.columns *= blocks.outer * blocks.rows;
     blocks.outer = blocks.rows = 1;

@@ -356,6 +356,67 @@ def test_a_full_disk_is_an_error(transcript):
     """)
 
 
+def test_a_closed_standard_stream_is_an_error_and_no_wait(transcript):
+    transcript("""
+        $ slipstick compress app.log
+        $ slipstick compress - <&- > x.slip
+        2> slipstick: -: Bad file descriptor
+        ? 2
+        $ slipstick cat <&-
+        2> slipstick: -: Bad file descriptor
+        ? 2
+        $ slipstick cat app.log.slip <&- >&-
+        2> slipstick: standard output: Bad file descriptor
+        ? 2
+        $ slipstick grep '' app.log.slip <&- >&-
+        2> slipstick: standard output: Bad file descriptor
+        ? 2
+        $ slipstick info app.log.slip >&-
+        2> slipstick: standard output: Bad file descriptor
+        ? 2
+        $ slipstick --help >&-
+        2> slipstick: standard output: Bad file descriptor
+        ? 2
+        $ slipstick compress -f app.log 2>&-
+        $ slipstick cat app.log.slip | cmp - app.log
+    """)
+
+
+def test_empty_values_are_told_and_not_taken_for_none(transcript):
+    transcript("""
+        $ slipstick compress app.log
+        $ slipstick compress -f -o '' app.log
+        2> slipstick: compress: -o/--output: is empty; see slipstick compress --help
+        ? 2
+        $ slipstick cat --after '' app.log.slip
+        2> slipstick: cat: --after: is empty; see slipstick cat --help
+        ? 2
+        $ slipstick compress -f -j 99999 app.log
+        2> slipstick: compress: -j/--threads: '99999' is too many; expected at most 1024; see slipstick compress --help
+        ? 2
+        $ ls
+        app.log
+        app.log.slip
+    """)
+
+
+def test_values_may_begin_with_a_minus(transcript):
+    transcript("""
+        $ slipstick compress app.log
+        $ tail -n 2 app.log > wanted
+        $ slipstick cat --lines -2: app.log.slip | cmp - wanted
+    """)
+
+
+def test_recover_reads_a_named_pipe_once(transcript):
+    transcript("""
+        $ slipstick compress app.log
+        $ mkfifo pipe
+        $ cat app.log.slip > pipe & slipstick recover -q -o whole.slip pipe
+        $ slipstick cat whole.slip | cmp - app.log
+    """)
+
+
 def test_a_closed_pipe_ends_quietly(transcript):
     transcript(f"""
         $ slipstick compress app.log

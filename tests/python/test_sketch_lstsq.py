@@ -18,7 +18,6 @@ from slipstick.sketch._problem import Problem
 
 pytestmark = pytest.mark.kernel
 
-FORCED = sketch.METHODS[1:]
 MOST_UNCERTIFIED = 0.02  # of full-rank cases, by auto
 
 

@@ -31,6 +31,7 @@ exit status: 0 done, 1 nothing found (verbs that search), 2 an error, told on st
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command line, by default the program's own, and returns its exit status."""
     words = list(sys.argv[1:] if argv is None else argv)
+    _files_for_closed_streams()
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="backslashreplace")
     status = _messages.FAILED
@@ -53,6 +54,17 @@ def main(argv: Sequence[str] | None = None) -> int:
             traceback.print_exc()
             _messages.complain("internal error; please report it with the lines above")
     return status
+
+
+def _files_for_closed_streams() -> None:
+    """Puts a file that refuses every use where a standard stream is closed, so that no other file gets its number."""
+    for number, name, opposite in ((0, "stdin", os.O_WRONLY), (1, "stdout", os.O_RDONLY), (2, "stderr", os.O_RDONLY)):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, opposite)  # takes the lowest free number, this one
+            if name != "stdin":
+                setattr(sys, name, open(number, "w", closefd=False))  # noqa: SIM115
 
 
 def _dispatch(words: list[str]) -> int:

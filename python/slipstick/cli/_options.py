@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 
+from slipstick._arguments import MOST_THREADS
 from slipstick.logs import LEVELS
 
 from ._parser import Option
@@ -35,6 +36,20 @@ def parse_count(text: str) -> int:
     return count
 
 
+def parse_threads(text: str) -> int:
+    count = parse_count(text)
+    if count > MOST_THREADS:
+        raise argparse.ArgumentTypeError(f"{text!r} is too many; expected at most {MOST_THREADS}")
+    return count
+
+
+def parse_filled(text: str) -> str:
+    """Any text but none: an unset variable of a script must not mean the default."""
+    if not text:
+        raise argparse.ArgumentTypeError("is empty")
+    return text
+
+
 LEVEL = Option(
     ("-l", "--level"),
     "effort",
@@ -49,6 +64,7 @@ OUTPUT = Option(
     ("-o", "--output"),
     "write to OUT (- is standard output), for one input",
     metavar="OUT",
+    parse=parse_filled,
 )
 
 THREADS = Option(
@@ -57,7 +73,7 @@ THREADS = Option(
     details="The default is SLIPSTICK_NUM_THREADS, else the cores that this process may use. Does not change a byte "
     "of the result. Each thread needs memory for the block it works on.",
     metavar="N",
-    parse=parse_count,
+    parse=parse_threads,
 )
 
 FORCE = Option(
@@ -93,10 +109,12 @@ SINCE = Option(
     details=_TIMES + "A line without a time has that of the line before it. Written as in logs: '2024-05-01 12:00:00', "
     "'2024-05-01', 'May 1 12:00', 1714564800. Blocks out of range are not decoded.",
     metavar="TIME",
+    parse=parse_filled,
 )
 
 UNTIL = Option(
     ("--before",),
     "only lines earlier than this time",
     metavar="TIME",
+    parse=parse_filled,
 )

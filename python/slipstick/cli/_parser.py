@@ -92,12 +92,24 @@ def parse(verb: Verb, words: Sequence[str]) -> argparse.Namespace:
     words = list(words)
     cut = words.index("--") if "--" in words else len(words)
     parser = _make_parser(verb)
-    arguments, rest = parser.parse_known_args(words[:cut])
+    arguments, rest = parser.parse_known_args(_with_negative_values(verb, words[:cut]))
     for word in rest:
         if word.startswith("-") and word != "-":
             raise UsageError(f"unknown option {word.split('=')[0]}{similar(word, parser._option_string_actions)}")
     arguments.operands = rest + words[cut + 1 :]
     return arguments
+
+
+def _with_negative_values(verb: Verb, words: Sequence[str]) -> list[str]:
+    """The words, each long option joined to a value such as -5:, which argparse would take for an option."""
+    valued = {name for option in verb.options if option.metavar for name in option.names if name.startswith("--")}
+    joined: list[str] = []
+    for word in words:
+        if joined and joined[-1] in valued and word[:1] == "-" and word[1:2].isdigit():
+            joined[-1] += "=" + word
+        else:
+            joined.append(word)
+    return joined
 
 
 def _make_parser(verb: Verb) -> _Parser:

@@ -39,17 +39,21 @@ def decoded(source: Input, arguments: argparse.Namespace, progress: Progress) ->
     )
 
 
+def content(source: Input) -> Any:
+    """The bytes of an input: a file mapped, a stream read to its end."""
+    if source.stat is None or not source.stat.st_size:
+        return b"".join(source.source.raw_chunks())
+    with open(source.path, "rb", buffering=0) as file:
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+
+
 @contextmanager
-def mapped(path: str, *, any_data: bool = False) -> Iterator[Any]:
-    """The bytes of an archive (or of any file): a file mapped, a stream read to its end."""
+def mapped(path: str) -> Iterator[Any]:
+    """The bytes of an archive."""
     with open_input(path) as source:
-        if source.source.format != "slipstick" and not any_data:
+        if source.source.format != "slipstick":
             raise Complaint(not_an_archive(source))
-        if source.stat is not None and source.stat.st_size:
-            with open(path, "rb", buffering=0) as file:
-                yield mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        else:
-            yield b"".join(source.source.raw_chunks())
+        yield content(source)
 
 
 @contextmanager

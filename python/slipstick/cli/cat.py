@@ -54,7 +54,7 @@ LINES = Option(
 
 
 def run(arguments: argparse.Namespace) -> int:
-    timed = arguments.after or arguments.before
+    timed = arguments.after is not None or arguments.before is not None
     if timed and arguments.lines is not None:
         raise UsageError("--lines and times exclude each other")
     work = _cat_times if timed else _cat if arguments.lines is None else _cat_lines

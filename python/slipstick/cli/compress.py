@@ -98,7 +98,7 @@ def _compress(path: str, arguments: argparse.Namespace, written: set[str]) -> No
     with _files.open_input(path) as source:
         if source.source.format == "slipstick" and not arguments.force:
             raise Complaint("is a slipstick archive already; -f packs it once more")
-        target = arguments.output or _archive_name(path, source.source.format)
+        target = _archive_name(path, source.source.format) if arguments.output is None else arguments.output
         if target != _files.STREAM:
             if os.path.realpath(target) in written:
                 raise Complaint(f"{display(target)} is the archive of another input already")

@@ -32,7 +32,7 @@ def _decompress(path: str, arguments: argparse.Namespace) -> None:
         _files.require_regular(path)
     with _files.open_input(path) as source, source.progress(arguments.quiet) as progress:
         pieces = _unpack.decoded(source, arguments, progress)
-        target = arguments.output or _plain_name(path)
+        target = _plain_name(path) if arguments.output is None else arguments.output
         with _files.open_output(source, target, force=arguments.force, binary=False) as output:
             for piece in pieces:
                 output.write(piece)

@@ -33,13 +33,14 @@ def run(arguments: argparse.Namespace) -> int:
 def _recover(path: str, arguments: argparse.Namespace) -> None:
     if path == _files.STREAM and arguments.output is None:
         raise Complaint("is a stream; give the output's name with -o")
-    with _unpack.mapped(path, any_data=True) as data:
+    with _files.open_input(path) as source:
+        data = _unpack.content(source)
         archive = core.Archive(data, recover=True, threads=arguments.threads or 0)
         blocks = [archive.block(index) for index in range(archive.block_count)]
         if not blocks:
             raise Complaint(f"has no whole block in its {len(data)} bytes")
-        target = arguments.output or path.removesuffix(_files.SUFFIX) + ".recovered" + _files.SUFFIX
-        with _files.open_input(path) as source, _files.open_output(source, target, force=arguments.force, binary=True) as output:
+        target = path.removesuffix(_files.SUFFIX) + ".recovered" + _files.SUFFIX if arguments.output is None else arguments.output
+        with _files.open_output(source, target, force=arguments.force, binary=True) as output:
             for piece in joined(archive.level, [Blocks(data, archive)]):
                 output.write(piece)
     if not arguments.quiet:

@@ -92,7 +92,10 @@ class AtomicFile:
             else:
                 os.unlink(temporary)
                 return
-        os.replace(temporary, self._target)
+        try:
+            os.replace(temporary, self._target)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, self.path) from None
 
     def discard(self) -> None:
         """Removes what was written; harmless when repeated or after commit()."""
