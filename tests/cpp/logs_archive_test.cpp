@@ -280,6 +280,15 @@ TEST(every_truncation_is_refused_and_nothing_is_held_back) {
   }
 }
 
+TEST(damage_is_told_the_same_way_again) {
+  RunCodec codec;
+  Decompressor decompressor(1, 0, 0, codec);
+  std::string archive = pack(server_log(4, kSeed), Level::fast), part;
+  archive[10] = 9;   // the tag of the first block
+  decompressor.feed(archive);
+  for (int time = 0; time < 2; ++time) CHECK_THROWS(decompressor.next(part), corrupt_data, "byte 10 is 9; expected a block");
+}
+
 TEST(every_flipped_bit_is_refused) {
   for (Level level : quick_levels()) {
     std::string raw = server_log(8, kSeed);

@@ -228,7 +228,7 @@ def test_a_body_that_raises_leaves_nothing(tmp_path, mode):
         assert (tmp_path / "out.slip").read_bytes() == b"older"
 
 
-@pytest.mark.parametrize("wrong", [{"encoding": "no such"}, {"newline": "x"}])
+@pytest.mark.parametrize("wrong", [{"encoding": "no such"}, {"errors": "no such"}, {"newline": "x"}])
 def test_a_text_file_that_cannot_be_made_touches_nothing(tmp_path, wrong):
     (tmp_path / "out.slip").write_bytes(b"older")
     with pytest.raises((LookupError, ValueError)):

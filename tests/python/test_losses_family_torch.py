@@ -215,6 +215,14 @@ def test_loss_takes_softcap_scale_and_single_precision(name, arguments, formula)
         assert (a.detach().double() - b.detach()).abs().max() <= 2e-5 * b.detach().abs().max().clamp(min=1)
 
 
+def test_the_z_score_of_a_row_with_nan_is_nan_and_of_equal_logits_zero():
+    hidden, weight = torch.ones(3, 4), torch.ones(5, 4)
+    hidden[0, 1] = math.nan
+    losses_of_rows = losses.z_score_loss(hidden, weight, torch.zeros(3, dtype=torch.int64), reduction="none")
+    assert losses_of_rows[0].isnan()
+    assert torch.allclose(losses_of_rows[1:], torch.full((2,), math.log(2.0)))
+
+
 @pytest.mark.parametrize(("name", "arguments", "formula"), CASES, ids=IDS)
 def test_all_rows_ignored_give_zero_and_zero_gradients_but_a_mean_of_nothing_is_nan(name, arguments, formula):
     inputs, targets = head()

@@ -301,10 +301,19 @@ def test_scaled_formats_are_values_and_say_what_they_cost():
     assert lowbit.quantize(np.zeros((0, 5), np.float32), fmt).shape == (0, 5)
 
 
+@pytest.mark.parametrize("side", [2**32, 2**62])
+def test_blocks_may_be_larger_than_the_array(side):
+    x = np.linspace(-3, 3, 12, dtype=np.float32).reshape(3, 4)
+    large, fitting = (ScaledFormat("e4m3fn", block=block) for block in ((side, side), (3, 4)))
+    assert same(lowbit.quantize(x, large), lowbit.quantize(x, fitting)).all()
+    assert same(lowbit.decode(lowbit.encode(x, large), large), lowbit.quantize(x, fitting)).all()
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda x: ScaledFormat("e2m1", block=0), "block is 0; expected at least 1"),
+        (lambda x: ScaledFormat("e2m1", block=0), r"block is 0; expected 1 to 2\^63 - 1"),
+        (lambda x: ScaledFormat("e2m1", block=(1, 2**63)), r"expected 1 to 2\^63 - 1"),
         (lambda x: ScaledFormat("e2m1", block=(1, 2, 3)), "expected a number, a pair of numbers or None"),
         (lambda x: ScaledFormat("e2m1", rule="round"), "rule is 'round'; expected one of floor, ceil, even, rceil"),
         (lambda x: ScaledFormat("e2m1", axis=None), "axis is None with blocks of 32"),

@@ -45,7 +45,11 @@ def test_other_types_keep_their_type(dtype):
     y = lowbit.quantize(x, "e4m3fn")
     assert y.dtype == dtype
     assert torch.equal(y, lowbit.quantize(x.float(), "e4m3fn").to(dtype))  # float32 holds these float64
-    assert lowbit.decode(lowbit.encode(x, "e4m3fn"), "e4m3fn", dtype=dtype).dtype == dtype
+    codes = lowbit.encode(x, "e4m3fn")
+    assert lowbit.decode(codes, "e4m3fn", dtype=dtype).dtype == dtype
+    numbers = lowbit.decode(codes.numpy(), "e4m3fn", dtype=dtype)
+    assert f"torch.{numbers.dtype.name}" == str(dtype)
+    assert lowbit.decode(codes, "e4m3fn", dtype=numbers.dtype).dtype == dtype
 
 
 @pytest.mark.parametrize("name", ["float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz", "bfloat16", "float16"])

@@ -190,6 +190,15 @@ def test_standard_errors_are_those_of_ordinary_least_squares():
         np.testing.assert_allclose(sketch.lstsq(A, b, method=method).standard_errors, want, rtol=1e-9)
 
 
+@pytest.mark.parametrize(("of_a", "of_b"), [(1e-310, 1.0), (1e300, 1e-20)])
+def test_an_answer_out_of_range_is_not_certified(of_a, of_b):
+    rng = np.random.default_rng(9)
+    A, b = rng.standard_normal((500, 8)) * of_a, rng.standard_normal(500) * of_b  # noqa: N806
+    with pytest.warns(RuntimeWarning, match="x is out of the range of float64"):
+        result = sketch.lstsq(A, b)
+    assert not result.certified and result.backward_error == np.inf
+
+
 @pytest.mark.parametrize("share", [1e-290, 1e-160, 1e-20, 1e20, 1e160])
 def test_a_column_far_from_the_others_in_scale_spoils_nothing(share):
     random = np.random.default_rng(0)

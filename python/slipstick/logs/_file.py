@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import io
 import os
 
@@ -58,6 +59,8 @@ def open(
     for name, value in (("encoding", encoding), ("errors", errors), ("newline", newline)):
         if value is not None and not text:
             raise ValueError(f"open: {name} is {value!r} but mode is {mode!r}; expected a text mode")
+    if errors is not None:
+        codecs.lookup_error(errors)
     level = _arguments.level_name("open", level)
     count = thread_count("open", threads)
     binary: io.BufferedReader | io.BufferedWriter

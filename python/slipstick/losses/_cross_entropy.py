@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from slipstick._arguments import is_torch, thread_count
+from slipstick._arguments import integer, is_torch, thread_count
 
 from . import _head
 
@@ -87,7 +87,7 @@ def linear_cross_entropy(
         as with materialised ones; elsewhere 4. They are held until the backward, which scales them. The loss is the same bits whether
         autograd records it or not. Errors: see ERROR_BOUNDS. loss >= 0 for every row without z_loss and weights below 0.
     """
-    shift = int(shift)
+    shift = _head.shift_of(_NAME, shift)
     if process_group is not None and not is_torch(e):
         raise TypeError(f"{_NAME}: process_group with a {type(e).__name__}; expected torch tensors")
     compute: Any
@@ -108,7 +108,7 @@ def linear_cross_entropy(
         c,
         targets,
         bias,
-        ignore_index=int(ignore_index),
+        ignore_index=integer(_NAME, "ignore_index", ignore_index),
         softcap=softcap,
         reduction=reduction,
         shift=shift,
@@ -237,7 +237,8 @@ def linear_cross_entropy_and_grad(
         raise TypeError(f"{function}: e is a torch.Tensor; expected a NumPy array (for tensors: linear_cross_entropy and backward)")
     if reduction == "none":
         raise ValueError(f"{function}: reduction is 'none'; expected 'mean' or 'sum'")
-    shift = int(shift)
+    shift = _head.shift_of(function, shift)
+    ignore_index = integer(function, "ignore_index", ignore_index)
     e, targets = np.asarray(e), np.asarray(targets)
     token_weight = None if token_weight is None else np.asarray(token_weight, np.float64)
     _check_options(function, e, targets, reduction, shift, label_smoothing, token_weight)

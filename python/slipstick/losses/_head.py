@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from slipstick._arguments import is_torch
+from slipstick._arguments import integer, is_torch
 from slipstick._core import losses as _core
 
 DEFAULT_WORKSPACE = 64 << 20
@@ -21,7 +21,15 @@ def number(function: str, name: str, value: Any) -> float:
     """value as a float, which drops no gradient."""
     if is_torch(value) and value.requires_grad:
         raise TypeError(f"{function}: {name} is a tensor that asks for a gradient; expected a number, as it gets none")
-    return float(value)
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{function}: {name} is {value!r}; expected a number") from None
+
+
+def shift_of(function: str, shift: Any) -> int:
+    """shift as an int: True is 1, as cut_cross_entropy has it."""
+    return int(shift) if isinstance(shift, bool) else integer(function, "shift", shift)
 
 
 def check_number(name: str, argument: str, value: float, wanted: str, holds: bool) -> None:

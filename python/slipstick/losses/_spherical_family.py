@@ -49,9 +49,9 @@ def z_score_loss(
     rows = Rows("z_score_loss", hidden, weight, targets, MOMENTS, bias=bias, ignore_index=ignore_index, reduction=reduction, **streaming)
     mean = rows.of("mean")
     variance = rows.of("second_moment") - mean.square()
-    spread = variance > 0
-    deviation = torch.where(spread, variance, 1.0).sqrt()
-    z_score = torch.where(spread, (rows.of("target") - mean) / deviation, 0.0)
+    flat = variance <= 0  # false for NaN, which stays NaN
+    deviation = torch.where(flat, 1.0, variance).sqrt()
+    z_score = torch.where(flat, 0.0, (rows.of("target") - mean) / deviation)
     return rows.reduce(torch.nn.functional.softplus(alpha * (beta - z_score), threshold=100.0) / alpha)
 
 

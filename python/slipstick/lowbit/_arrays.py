@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,17 @@ from slipstick._arguments import thread_count as thread_count
 
 ROUNDINGS = ("nearest_even", "nearest_away", "toward_zero", "up", "down", "to_odd", "stochastic")
 DTYPES = {"float32": 0, "float64": 1, "bfloat16": 2, "float16": 3}  # as Dtype in slipstick/lowbit.h
+
+
+def dtype_name(where: str, dtype: Any) -> str:
+    """The name among DTYPES of a type given by name, or as NumPy's or torch's."""
+    name = dtype if isinstance(dtype, str) else str(dtype).removeprefix("torch.")
+    if name not in DTYPES and not isinstance(dtype, str) and dtype is not None:
+        with contextlib.suppress(TypeError):
+            name = np.dtype(dtype).name
+    if name not in DTYPES:
+        raise TypeError(f"{where}: dtype is {name}; expected {', '.join(DTYPES)}")
+    return name
 
 
 def rounding_number(where: str, rounding: Any) -> int:

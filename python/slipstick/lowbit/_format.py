@@ -121,8 +121,11 @@ class Format:
         """
         numbers = [_float32(value) for value in values]
         code_list = [_whole("codes", code) for code in (range(len(numbers)) if codes is None else codes)]
+        nan = None if nan_code is None else _whole("nan_code", nan_code)
+        if nan is not None and nan < 0:
+            raise ValueError(f"Format.codebook: nan_code is {nan}; expected 0 or more, or None")
         if bits is None:
-            bits = max([1, *(code.bit_length() for code in (*code_list, nan_code or 0))])
+            bits = max([1, *(code.bit_length() for code in (*code_list, nan or 0))])
         if any(code < 0 for code in code_list):
             raise ValueError("Format.codebook: codes has a negative entry; expected 0 or more")
         fields = {
@@ -131,7 +134,7 @@ class Format:
             "codes": code_list,
             "bits": _whole("bits", bits),
             "thresholds": [] if thresholds is None else [float(threshold).hex() for threshold in thresholds],
-            "nan_code": -1 if nan_code is None else _whole("nan_code", nan_code),
+            "nan_code": -1 if nan is None else nan,
             "keep_nonzero": bool(keep_nonzero),
         }
         return cls._of(fields, name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
@@ -35,7 +36,12 @@ def format(fmt: str | Format | ScaledFormat | Any) -> Any:
             return format(str(fmt) if not isinstance(fmt, np.dtype) else fmt.name)
         raise TypeError(f"lowbit.format: fmt is a {type(fmt).__name__}; expected a Format or the name of one")
     if fmt.startswith("{"):
-        return of_spec(fmt)
+        try:
+            return of_spec(fmt)
+        except KeyError as error:
+            raise ValueError(f"lowbit.format: fmt is {fmt!r}, a spec without {error}") from None
+        except json.JSONDecodeError as error:
+            raise ValueError(f"lowbit.format: fmt is {fmt!r}, a spec that is no JSON: {error}") from None
     found = scaled_preset(fmt) or preset(fmt)
     if found is None:
         raise ValueError(f"lowbit.format: fmt is {fmt!r}; expected a preset such as 'e4m3fn', 'mxfp4', a pattern such as 'e5m10', 'int8'")
@@ -211,9 +217,7 @@ def _decode_scaled(form: ScaledFormat, encoded: Any, dtype: Any, out: Any, count
 
 
 def _numpy_dtype(dtype: Any) -> tuple[int, Any]:
-    name = dtype if isinstance(dtype, str) else np.dtype(dtype).name
-    if name not in _arrays.DTYPES:
-        raise TypeError(f"decode: dtype is {name}; expected {', '.join(_arrays.DTYPES)}")
+    name = _arrays.dtype_name("decode", dtype)
     if name == "bfloat16":
         import ml_dtypes
 

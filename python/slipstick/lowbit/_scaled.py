@@ -88,8 +88,8 @@ class ScaledFormat:
         elif block is not None:
             kept_block = _whole("block", block)
             sides = (kept_block,)
-        if any(side < 1 for side in sides):
-            raise ValueError(f"ScaledFormat: block is {block!r}; expected at least 1")
+        if not all(1 <= side < 2**63 for side in sides):
+            raise ValueError(f"ScaledFormat: block is {block!r}; expected 1 to 2^63 - 1")
         if two_level and power_of_two:
             raise ValueError("ScaledFormat: two_level is true with powers of two; expected scale to be a format such as 'e4m3fn'")
         fields = {

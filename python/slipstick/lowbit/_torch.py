@@ -339,9 +339,7 @@ def _encode_scaled(fmt: Any, x: torch.Tensor, rounding: str, random: tuple[int, 
 def decode(codes: Any, fmt: Any, dtype: Any, out: Any, threads: int) -> torch.Tensor:
     first = codes[0] if isinstance(codes, tuple) else codes
     _require_cpu("decode", first)
-    torch_dtype = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
-    if not isinstance(torch_dtype, torch.dtype):
-        raise TypeError(f"decode: dtype is {dtype!r}; expected {', '.join(_arrays.DTYPES)}")
+    torch_dtype = dtype if isinstance(dtype, torch.dtype) else getattr(torch, _arrays.dtype_name("decode", dtype))
     spec = _spec_of(fmt)
     if '"kind":"scaled"' in spec:
         numbers = _decode_scaled(of_spec(spec), codes, torch_dtype, threads)

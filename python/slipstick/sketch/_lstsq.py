@@ -85,7 +85,8 @@ def lstsq(
         TypeError: an argument is of the wrong type or dtype.
         ValueError: shapes that do not match, NaN or infinity in A, b or weights (the message names the place), or a number out of range.
     Warns:
-        RuntimeWarning: even QR could not be certified: backward_error says how far off x may be.
+        RuntimeWarning: even QR could not be certified: backward_error says how far off x may be. x is out of the range of float64:
+            backward_error is inf.
     Notes:
         When `certified`, the backward error is at most max(2 x that of Householder QR, 4 eps). Solvers, in order of cost: Gram matrix with
         refinement, Gram matrix of A R^-1 with R from a sketch, conjugate gradients with that R, Householder QR. The certificate is the
@@ -142,12 +143,22 @@ def of_arrays(
 
 
 def scaled_back(result: LstsqResult, of_a: int, of_b: int) -> LstsqResult:
-    """The result for A 2^of_a and b 2^of_b."""
+    """The result for A 2^of_a and b 2^of_b. Where x is no float64 then, nothing vouches for what is left of it."""
+    with np.errstate(over="ignore", under="ignore"):
+        x = np.ldexp(result.x, of_b - of_a)
+        residual_norm = np.ldexp(result.residual_norm, of_b)
+        standard_errors = np.ldexp(result.standard_errors, of_b - of_a)
+    greatest = float(np.abs(x).max(initial=0.0))
+    representable = np.finfo(np.float64).tiny <= greatest < np.inf or not np.any(result.x)
+    if not representable:
+        warnings.warn("lstsq: x is out of the range of float64", RuntimeWarning, stacklevel=4)
     return dataclasses.replace(
         result,
-        x=np.ldexp(result.x, of_b - of_a),
-        residual_norm=np.ldexp(result.residual_norm, of_b),
-        standard_errors=np.ldexp(result.standard_errors, of_b - of_a),
+        x=x,
+        residual_norm=residual_norm,
+        standard_errors=standard_errors,
+        backward_error=result.backward_error if representable else float("inf"),
+        certified=result.certified and representable,
     )
 
 
