@@ -21,7 +21,7 @@ namespace slipstick::logs {
 
 namespace {
 
-constexpr size_t kTrimmedBytes = size_t{4} << 20;
+constexpr size_t kTrimmedBytes = size_t{1} << 20;   // of shapes; they take ten times that
 constexpr size_t kMinMergedWords = 4;       // shapes that differ in one word merge from this many words on
 constexpr uint32_t kFrequentWordLines = 24; // a word position whose words are all this frequent stays static ...
 constexpr size_t kManyWords = 24;           // ... unless there are this many of them
@@ -470,15 +470,18 @@ class Rows {
 
 Structure find_structure(std::string_view data, const LexerOptions& options) {
   Structure out;
+  [[maybe_unused]] size_t shape_bytes = 0;
   {
     ShapeTable table(data, options, out.strings);
     table.run();
+    for (const Shape& shape : table.shapes) shape_bytes += shape.line.size();
     Clusters(table.shapes).run();
     Rows(data, table, out).run();
   }
 #if defined(__GLIBC__)
-  // Shapes were a million small pieces: freed, they would stay with the process while the block is coded.
-  if (data.size() >= kTrimmedBytes) malloc_trim(0);
+  // Many shapes were a million small pieces: freed, they would stay with the process while the block is coded. After few, to give memory
+  // back only to ask for it again would cost a tenth of the time.
+  if (shape_bytes >= kTrimmedBytes) malloc_trim(0);
 #endif
   return out;
 }

@@ -45,8 +45,14 @@ def test_other_types_keep_their_type(dtype):
     y = lowbit.quantize(x, "e4m3fn")
     assert y.dtype == dtype
     assert torch.equal(y, lowbit.quantize(x.float(), "e4m3fn").to(dtype))  # float32 holds these float64
-    codes = lowbit.encode(x, "e4m3fn")
-    assert lowbit.decode(codes, "e4m3fn", dtype=dtype).dtype == dtype
+    assert lowbit.decode(lowbit.encode(x, "e4m3fn"), "e4m3fn", dtype=dtype).dtype == dtype
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_a_type_of_either_library_says_what_codes_become(dtype):
+    if dtype == torch.bfloat16:
+        pytest.importorskip("ml_dtypes")  # NumPy's bfloat16
+    codes = torch.arange(256, dtype=torch.uint8)
     numbers = lowbit.decode(codes.numpy(), "e4m3fn", dtype=dtype)
     assert f"torch.{numbers.dtype.name}" == str(dtype)
     assert lowbit.decode(codes, "e4m3fn", dtype=numbers.dtype).dtype == dtype
