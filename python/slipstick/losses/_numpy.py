@@ -144,20 +144,21 @@ def numpy_two_heads(
         NumpyHead(name, hidden, weight, targets, bias, factor, map_and_cap, ignore_index, names)
         for (hidden, weight, bias), names in ((first, ("hidden", "weight")), (second, NAMES))
     ]
-    cores, rows = [head.core for head in heads], heads[0].rows
+    one, other = (head.core for head in heads)
+    rows = heads[0].rows
     found: dict[str, np.ndarray] = {}
     for kind in kinds:
         values = [np.empty(rows) for _ in DIVERGENCES["kl"]]
-        _core.divergence(*cores, kind, mixture, *map(_address, values), threads)
+        _core.divergence(one, other, kind, mixture, *map(_address, values), threads)
         found |= zip(DIVERGENCES[kind], values)
     if combined:
         least, target, lse = None, np.zeros(rows), np.empty(rows)
         if threshold is not None:
             maximum, kth = np.empty(rows), np.empty(rows)
-            _core.kth_largest(cores[0], kept_classes(heads[0].vocabulary, kept_share), _address(maximum), _address(kth), budget, threads)
+            _core.kth_largest(one, kept_classes(heads[0].vocabulary, kept_share), _address(maximum), _address(kth), budget, threads)
             least = np.minimum(maximum + np.log(threshold), kth)
         to_target = 0 if heads[0].targets is None else _address(target)
-        _core.combined_statistics(*cores, coefficient, _address(least), to_target, _address(lse), threads)
+        _core.combined_statistics(one, other, coefficient, _address(least), to_target, _address(lse), threads)
         found |= zip(COMBINED, (target, lse), strict=True)
     return {name: x.astype(heads[0].sum_type) for name, x in found.items()}
 

@@ -221,7 +221,8 @@ def _divergence(*arguments: Any) -> tuple[torch.Tensor, ...]:
     *arguments, kind, mixture = arguments  # type: ignore[assignment]
     heads = _TwoCoreHeads("two_head_divergence", tuple(arguments))
     out = _empty_rows(heads.tensors[0], _VALUES)
-    _core.divergence(*heads.core, kind, mixture, *map(address, out), heads.threads)
+    one, other = heads.core
+    _core.divergence(one, other, kind, mixture, *map(address, out), heads.threads)
     return out
 
 
@@ -236,7 +237,8 @@ def _divergence_backward(*arguments: Any) -> tuple[torch.Tensor, ...]:
     out, (first, second) = heads.gradients(need)
     upstream, values = _numbers(*upstream), _numbers(*values)
     by = tuple(map(address, upstream))
-    _core.divergence_backward(*heads.core, kind, mixture, *map(address, values), by, first, second, heads.workspace, heads.threads)
+    one, other = heads.core
+    _core.divergence_backward(one, other, kind, mixture, *map(address, values), by, first, second, heads.workspace, heads.threads)
     return out
 
 
@@ -279,7 +281,8 @@ def _combined(*arguments: Any) -> tuple[torch.Tensor, ...]:
     has_targets = arguments[_TENSORS] is not None
     if not has_targets:
         target.zero_()
-    _core.combined_statistics(*heads.core, coefficient, address(least), address(target) if has_targets else 0, address(lse), heads.threads)
+    one, other = heads.core
+    _core.combined_statistics(one, other, coefficient, address(least), address(target) if has_targets else 0, address(lse), heads.threads)
     return target, lse
 
 
@@ -293,7 +296,8 @@ def _combined_backward(by_target: Any, by_lse: Any, lse: torch.Tensor, *argument
     heads = _TwoCoreHeads("combined_statistics_backward", tuple(arguments))
     out, (first, second) = heads.gradients(need)
     numbers = _numbers(least, lse, by_lse, None if arguments[_TENSORS] is None else by_target)
-    _core.combined_backward(*heads.core, coefficient, *map(address, numbers), first, second, heads.workspace, heads.threads)
+    one, other = heads.core
+    _core.combined_backward(one, other, coefficient, *map(address, numbers), first, second, heads.workspace, heads.threads)
     return out
 
 

@@ -149,7 +149,7 @@ def scaled_back(result: LstsqResult, of_a: int, of_b: int) -> LstsqResult:
         residual_norm = np.ldexp(result.residual_norm, of_b)
         standard_errors = np.ldexp(result.standard_errors, of_b - of_a)
     greatest = float(np.abs(x).max(initial=0.0))
-    representable = np.finfo(np.float64).tiny <= greatest < np.inf or not np.any(result.x)
+    representable = bool(np.finfo(np.float64).tiny <= greatest < np.inf or not np.any(result.x))
     if not representable:
         warnings.warn("lstsq: x is out of the range of float64", RuntimeWarning, stacklevel=4)
     return dataclasses.replace(
