@@ -149,17 +149,18 @@ def numpy_two_heads(
     found: dict[str, np.ndarray] = {}
     for kind in kinds:
         values = [np.empty(rows) for _ in DIVERGENCES["kl"]]
-        _core.divergence(one, other, kind, mixture, *map(_address, values), threads)
+        forward, reverse, lse, second_lse = map(_address, values)
+        _core.divergence(one, other, kind, mixture, forward, reverse, lse, second_lse, threads)
         found |= zip(DIVERGENCES[kind], values)
     if combined:
-        least, target, lse = None, np.zeros(rows), np.empty(rows)
+        least, target, combined_lse = None, np.zeros(rows), np.empty(rows)
         if threshold is not None:
             maximum, kth = np.empty(rows), np.empty(rows)
             _core.kth_largest(one, kept_classes(heads[0].vocabulary, kept_share), _address(maximum), _address(kth), budget, threads)
             least = np.minimum(maximum + np.log(threshold), kth)
         to_target = 0 if heads[0].targets is None else _address(target)
-        _core.combined_statistics(one, other, coefficient, _address(least), to_target, _address(lse), threads)
-        found |= zip(COMBINED, (target, lse), strict=True)
+        _core.combined_statistics(one, other, coefficient, _address(least), to_target, _address(combined_lse), threads)
+        found |= zip(COMBINED, (target, combined_lse), strict=True)
     return {name: x.astype(heads[0].sum_type) for name, x in found.items()}
 
 

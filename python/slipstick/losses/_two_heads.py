@@ -170,11 +170,12 @@ class _TwoCoreHeads:
         self.threads = torch_thread_count(threads)
         self.rows = hidden.shape[0]
 
-    def gradients(self, need: list[bool]) -> tuple[tuple[torch.Tensor, ...], list[tuple[int, ...]]]:
+    def gradients(self, need: list[bool]) -> tuple[tuple[torch.Tensor, ...], list[tuple[int, int, int]]]:
         """Tensors of gradients, and their addresses for each head."""
         out = _empty_gradients(self.tensors, need)
-        addresses = [address(x) if x.numel() else 0 for x in out]
-        return out, [tuple(addresses[:3]), tuple(addresses[3:])]
+        hidden, weight, bias, *of_second = (address(x) if x.numel() else 0 for x in out)
+        second_hidden, second_weight, second_bias = of_second
+        return out, [(hidden, weight, bias), (second_hidden, second_weight, second_bias)]
 
 
 def _empty_gradients(tensors: list[Any], need: list[bool]) -> tuple[torch.Tensor, ...]:
@@ -222,7 +223,8 @@ def _divergence(*arguments: Any) -> tuple[torch.Tensor, ...]:
     heads = _TwoCoreHeads("two_head_divergence", tuple(arguments))
     out = _empty_rows(heads.tensors[0], _VALUES)
     one, other = heads.core
-    _core.divergence(one, other, kind, mixture, *map(address, out), heads.threads)
+    forward, reverse, lse, second_lse = map(address, out)
+    _core.divergence(one, other, kind, mixture, forward, reverse, lse, second_lse, heads.threads)
     return out
 
 
@@ -236,9 +238,13 @@ def _divergence_backward(*arguments: Any) -> tuple[torch.Tensor, ...]:
     heads = _TwoCoreHeads("two_head_divergence_backward", tuple(arguments))
     out, (first, second) = heads.gradients(need)
     upstream, values = _numbers(*upstream), _numbers(*values)
-    by = tuple(map(address, upstream))
+    by_forward, by_reverse, by_lse, by_second_lse = map(address, upstream)
+    forward, reverse, lse, second_lse = map(address, values)
+    by = (by_forward, by_reverse, by_lse, by_second_lse)
     one, other = heads.core
-    _core.divergence_backward(one, other, kind, mixture, *map(address, values), by, first, second, heads.workspace, heads.threads)
+    _core.divergence_backward(
+        one, other, kind, mixture, forward, reverse, lse, second_lse, by, first, second, heads.workspace, heads.threads
+    )
     return out
 
 
@@ -296,8 +302,11 @@ def _combined_backward(by_target: Any, by_lse: Any, lse: torch.Tensor, *argument
     heads = _TwoCoreHeads("combined_statistics_backward", tuple(arguments))
     out, (first, second) = heads.gradients(need)
     numbers = _numbers(least, lse, by_lse, None if arguments[_TENSORS] is None else by_target)
+    to_least, to_lse, to_by_lse, to_by_target = map(address, numbers)
     one, other = heads.core
-    _core.combined_backward(one, other, coefficient, *map(address, numbers), first, second, heads.workspace, heads.threads)
+    _core.combined_backward(
+        one, other, coefficient, to_least, to_lse, to_by_lse, to_by_target, first, second, heads.workspace, heads.threads
+    )
     return out
 
 
