@@ -138,6 +138,7 @@ std::string pack_model(std::string_view raw, Level level, SwitchedOff off, ByteC
     streams = encode_model(structure, effort, off);
   }
   if (!off.any() && !decodes_to(streams, effort, lines, raw)) return {};
+  if (std::max(streams.symbols.size(), streams.text.size()) > max_text(raw.size())) return {};   // no reader would take it
   std::string payload;
   if (fast) {
     put_stream(payload, kTextZstd, codec.compress(streams.symbols, kFastZstd), streams.symbols.size());

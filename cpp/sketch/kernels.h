@@ -43,11 +43,12 @@ struct Kernels {
   // r = b - tile x, gradient += tile^T r; returns the sum of squares of r. b has stride b_stride.
   double (*residual)(const double* tile, int64_t stride, int64_t rows, int64_t columns, const double* b, int64_t b_stride, const double* x,
                      double* gradient);
-  // Where rows go, from a random word each, by its upper bits to one of `size` places from `first` on, with the sign of its lowest bit: 2 * place + bit.
+  // Where rows go, from a random word each: by its upper bits to one of `size` places from `first` on, with the sign of its lowest bit, as
+  // 2 * place + bit.
   void (*targets)(const uint32_t* words, int64_t count, int32_t first, uint32_t size, uint32_t* out);
-  // A strip of at most kScatterColumns columns of a tile: for each nonzero q and row r, sums[place] += +-magnitude * row r of the strip, with place and
-  // sign in targets[q * rows + r]. A row of sums is the strip's columns padded to kScatterPadding. The rows of `next` are prefetched. work holds
-  // `rows` rows of a strip.
+  // A strip of at most kScatterColumns columns of a tile: for each nonzero q and row r, sums[place] += +-magnitude * row r of the strip,
+  // with place and sign in targets[q * rows + r]. A row of sums is the strip's columns padded to kScatterPadding. The rows of `next` are
+  // prefetched. work holds `rows` rows of a strip.
   void (*scatter)(const double* tile, int64_t stride, int64_t rows, int64_t columns, const Ahead& next, const uint32_t* targets,
                   double magnitude, int64_t nonzeros, double* work, double* sums);
   int64_t hadamard_panel;  // columns that are transformed together
