@@ -57,6 +57,9 @@ class Archive:
             A dict: raw_bytes, archive_bytes, lines, templates, blocks (ints), level (str), version (int); streams, a
             list of dicts with kind, name, raw_bytes, archive_bytes and values; categories, a dict of archive bytes by
             kind of stream. Streams share one entropy coder, so their sizes are estimates to about a byte each.
+        Raises:
+            ValueError: the archive is closed.
+            CorruptArchiveError: a block is damaged.
         """
         info = self._core().info()
         categories: dict[str, int] = {}
@@ -69,6 +72,8 @@ class Archive:
 
         Returns:
             A list of dicts: text (bytes, with <*> for what varies; a literal <*> is shown as <\\*>), count (lines), example (bytes, the first such line).
+        Raises:
+            ValueError, CorruptArchiveError: as of `info`.
         """
         return self._core().templates()
 
@@ -84,6 +89,7 @@ class Archive:
             bytes or ends in a NUL), as are hexadecimal words. Without such lines there is only "line", empty.
         Raises:
             TypeError: template is neither str nor bytes.
+            ValueError, CorruptArchiveError: as of `info`.
         Notes:
             int64 is exact for the up to 18 digits that a number has; float64 is the nearest to the decimal. Leading zeros
             and spaces are not seen in numbers.
@@ -126,7 +132,8 @@ class Archive:
             An iterator of (line number, bytes): numbers as lines() counts them, from 0; a line has its end, a match none.
         Raises:
             TypeError: pattern is neither str nor bytes.
-            ValueError: syntax is none of these, pattern is no pattern, or a time is none.
+            ValueError: syntax is none of these, pattern is no pattern, a time is none, or the archive is closed.
+            CorruptArchiveError: while it is asked for more, when damage is met.
             UnsupportedError: pattern has a back-reference.
             LimitExceededError: pattern is too large.
         """
@@ -149,6 +156,10 @@ class Archive:
         """Lines start to stop - 1, each with its end, as slices count them: from 0, negative numbers from the end.
 
         A line ends with b"\\n"; the last one may lack it. Only the blocks that hold these lines are decoded.
+
+        Raises:
+            TypeError: start or stop is no whole number.
+            ValueError, CorruptArchiveError: as of `info`.
         """
         archive = self._core()
         first, last, _ = slice(start, stop).indices(len(self))

@@ -98,7 +98,7 @@ def workspace_bytes(function: str, workspace: int | None) -> int:
         return DEFAULT_WORKSPACE
     if int(workspace) <= 0:
         raise ValueError(f"{function}: workspace is {workspace}; expected a positive number of bytes")
-    return int(workspace)
+    return min(int(workspace), 1 << 62)
 
 
 def filter_bound(function: str, filter_eps: float | str | None, dtype: str) -> float:
