@@ -109,8 +109,8 @@ class Archive:
         ignore_case: bool = False,
         invert: bool = False,
         only_matching: bool = False,
-        after: str | datetime = "",
-        before: str | datetime = "",
+        since: str | datetime = "",
+        until: str | datetime = "",
         threads: int | None = None,
     ) -> Iterator[tuple[int, bytes]]:
         """The lines that a pattern selects, in order, as `LC_ALL=C grep -a -E` finds them.
@@ -124,9 +124,9 @@ class Archive:
             ignore_case: whether ASCII letters match in either case.
             invert: the lines that do not match.
             only_matching: instead of a line its matches that are not empty, each leftmost and longest.
-            after, before: only lines whose time is after <= time < before; a str written as in logs ("2024-05-01 12:00:00",
-                "2024-05-01", "May 1 12:00", seconds since 1970) or a datetime without zone. Times are compared as they are
-                written; where one side has no year, years do not count; a line without a time has that of the line before.
+            since, until: only lines whose time is since <= time < until (--after and --before of the command); a str written
+                as in logs ("2024-05-01 12:00:00", "2024-05-01", "May 1 12:00", seconds since 1970) or a datetime without
+                zone. Times are compared as they are written; where one side has no year, years do not count; a line without a time has that of the line before.
             threads: positive int; default see slipstick.set_num_threads. Does not change the result.
         Returns:
             An iterator of (line number, bytes): numbers as lines() counts them, from 0; a line has its end, a match none.
@@ -146,8 +146,8 @@ class Archive:
             ignore_case=ignore_case,
             invert=invert,
             only_matching=only_matching,
-            since=str(after),
-            until=str(before),
+            since=str(since),
+            until=str(until),
             threads=thread_count("grep", threads),
         )
         return _grep_lines(search)
