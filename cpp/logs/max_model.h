@@ -174,9 +174,9 @@ class MaxModel {
  private:
   // Sources of values: some contexts of guesses.h, each with a memory in the table, then predictions, which have none.
   // More contexts cost time and, beyond these, bits.
-  static constexpr uint8_t kHashedKinds[] = {kColumnLast,   kTemplate,        kSession,      kLeftTwo,  kPreviousTwo,
-                                             kTemplateLeft, kTemplateSession, kTemplatePair, kThirdLeft};
-  static constexpr int kHashedSources = sizeof kHashedKinds;
+  static constexpr int kHashedSources = 9;
+  static constexpr uint8_t kHashedKinds[kHashedSources] = {kColumnLast,   kTemplate,        kSession,      kLeftTwo,  kPreviousTwo,
+                                                           kTemplateLeft, kTemplateSession, kTemplatePair, kThirdLeft};
   static constexpr int kSessionSource = 6;   // kTemplateSession
   static_assert(kHashedKinds[kSessionSource] == kTemplateSession);
   enum Source { kFromStride = kHashedSources, kFromLeftOffset, kFromSlotOffset, kFromSessionStride, kFromRing, kValueSources };

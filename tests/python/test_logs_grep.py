@@ -37,7 +37,7 @@ TEXTS = {
     "empty": b"",
     "feeds": b"\n\n\n",
     "odd": b"a\n\nfoo bar\nfoo_bar foo-bar\nFOO aaa\nbar\rfoo\r\n\0foo\0\n caf\xc3\xa9 \xff\xfe\n{a} a{1} a+b (x) *y ^z$ \\w [q]\n\naab aaab ab b\n"
-    b"foofoo foo\nThe end has no feed",
+    b"{3,1}\nx{3,1}b {3,1}}\nfoofoo foo\nThe end has no feed",
     "unfinished": b"no line feed here",
 }
 
@@ -57,6 +57,7 @@ CASES = [
         "foo|bar", "(foo|bar)+", "a{2}", "a{2,3}b", "a{,2}b", "a{1", "a{x", "{a}", "{1}", "*a", "(*a)", "+b", "a||b", "()", "(|a)b", "^*a", "a+?", "a**", "(a*)*b", "(^|_)bar",
         "foo($|-)", "[a-z]+_[a-z]+", "\\(x\\)", "\\{a\\}", "a\\+b", "\\*y", ")", "x)", "x|", "|x", "a{0}b", "(ab?){2,}", "port (1|2)[0-9]{3} ", "\\bfoo|end\\b", "^(foo|The)", "\\w+$", "a.{3,5}b",
         "a{1}{2}", "^+a", "a|*b", "(a|b)*c|d", "(foo){2}", "[0-9]+\\.[0-9]+", "$a", "a^", "(a{1,2}){2}", "\\W+", ".+", ".*foo.*bar.*",
+        "{3,1}", "a|{3,1}", "({3,1})", "^{3,1}", "*{3,1}", "{3,1}b", "{3,1}{2}",
     )
 ] + [(("-F",), pattern) for pattern in ("foo", "a.b", "a+b", "[q]", "", "foo\nbar", "Failed password for", "\\w", "^z$", "a\n\nb", ".")] + [
     (("-i",), pattern) for pattern in ("FOO", "failed PASSWORD", "[[:upper:]]oo", "[F-G]oo", "\\<the", "[^f]oo", "Caf")
@@ -72,7 +73,9 @@ BEHIND_ASSERTIONS = [
 ]  # fmt: skip
 
 # GNU grep 3.8 selects lines by these patterns as it says and then prints other parts of them.
-GNU_SLIPS = [(("-E",), pattern) for pattern in ("{a}", "{1}", "^*a", "^+a")]
+GNU_SLIPS = [
+    (("-E",), pattern) for pattern in ("{a}", "{1}", "^*a", "^+a", "{3,1}", "a|{3,1}", "({3,1})", "^{3,1}", "*{3,1}", "{3,1}b", "{3,1}{2}")
+]
 
 OPTIONS = [
     (), ("-n",), ("-c",), ("-v",), ("-o",), ("-on",), ("-vc",), ("-vn",), ("-q",), ("-l",), ("-H",), ("-Hn",), ("-A", "1"), ("-B2",), ("-C", "1", "-n"), ("-nA0",),
