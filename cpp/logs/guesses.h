@@ -3,8 +3,8 @@
 #pragma once
 
 #include <cstdint>
-#include <vector>
 
+#include "base/large_pages.h"
 #include "logs/hash.h"
 #include "logs/lexer.h"
 
@@ -198,7 +198,7 @@ class GuessTable {
     return guess;
   }
 
-  std::vector<Guess> guesses_;
+  LargeTable<Guess> guesses_;
   size_t mask_;
 };
 
