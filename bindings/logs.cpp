@@ -100,6 +100,7 @@ nb::dict block_dict(const logs::BlockInfo& block) {
   nb::dict out;
   out["raw_bytes"] = block.raw_bytes;
   out["archive_bytes"] = block.archive_bytes;
+  out["decoding_memory"] = logs::decoding_memory(block);
   out["offset"] = block.offset;
   out["lines"] = block.lines;
   out["first_line"] = block.first_line;
@@ -111,7 +112,7 @@ nb::list template_list(const PyArchive& self) {
   std::vector<logs::TemplateInfo> templates;
   {
     nb::gil_scoped_release release;
-    templates = self->templates();
+    templates = self->contents().templates;
   }
   nb::list out;
   for (const logs::TemplateInfo& each : templates) {
@@ -140,23 +141,21 @@ nb::tuple column_tuple(const PyArchive& self, const nb::bytes& text) {
 }
 
 nb::dict info_dict(const PyArchive& self) {
-  std::vector<logs::StreamInfo> streams;
-  size_t templates = 0;
+  logs::ArchiveContents contents;
   {
     nb::gil_scoped_release release;
-    streams = self->streams();
-    templates = self->templates().size();
+    contents = self->contents();
   }
   nb::dict out;
   out["raw_bytes"] = self->raw_bytes();
   out["archive_bytes"] = self->archive_bytes();
   out["lines"] = self->lines();
-  out["templates"] = templates;
+  out["templates"] = contents.templates.size();
   out["blocks"] = self->block_count();
   out["level"] = logs::level_names()[static_cast<size_t>(self->level())];
   out["version"] = self->version();
   nb::list list;
-  for (const logs::StreamInfo& each : streams) {
+  for (const logs::StreamInfo& each : contents.streams) {
     nb::dict entry;
     entry["name"] = to_bytes(each.name).attr("decode")("utf-8", "backslashreplace");
     entry["kind"] = each.kind;
