@@ -171,7 +171,7 @@ def test_results_past_the_caches_are_the_same(rounding):
         if rounding != "stochastic"
         else None
     )
-    shifted = np.empty(x.size + 3, np.float32)
+    shifted = np.empty(x.size + 4, np.float32)
     for start in range(4):
         out = shifted[start : start + x.size] if start < 3 else np.empty_like(x)
         got = lowbit.quantize(x, "e4m3fn", rounding=rounding, out=out)
@@ -180,6 +180,12 @@ def test_results_past_the_caches_are_the_same(rounding):
         np.testing.assert_array_equal(got, np.concatenate(parts))
     codes = lowbit.encode(x, "e4m3fn", rounding=rounding)
     np.testing.assert_array_equal(lowbit.decode(codes, "e4m3fn"), np.concatenate(parts))
+    for start in range(4):
+        shifted[:] = 9
+        out = shifted[start : start + x.size]
+        assert lowbit.decode(codes, "e4m3fn", out=out) is out
+        np.testing.assert_array_equal(out, np.concatenate(parts))
+        assert (shifted[:start] == 9).all() and (shifted[start + x.size :] == 9).all()
 
 
 def test_in_place_strided_and_overlapping_outputs():
