@@ -80,6 +80,7 @@ def test_names_and_patterns():
         == lowbit.format("e4m3fn")
         == Format(4, 3, specials="finite_nan")
     )
+    assert lowbit.format("torch.float4_e2m1fn_x2") == lowbit.format("float4_e2m1fn") == lowbit.format("e2m1")
     assert lowbit.format("e5m10") == lowbit.format("fp16") == lowbit.format("float16") == Format(5, 10)
     assert lowbit.format("e4m3b8fnuz") == lowbit.format("e4m3fnuz")
     assert lowbit.format("posit8_1") == Format.posit(8, 1)
