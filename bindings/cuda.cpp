@@ -91,6 +91,15 @@ void bind_lowbit(nb::module_& module) {
                             at<void>(codes), at<void>(scales), static_cast<lowbit::Dtype>(dtype), at<void>(y));
       },
       "place"_a, "element"_a, "scaling"_a, "scale"_a, "tensor_scale"_a, "blocks"_a, "codes"_a, "scales"_a, "dtype"_a, "y"_a);
+  module.def(
+      "matmul",
+      [](const Place& place, const Numbers& numbers, int rounding, int64_t round_every, Address a, Address b, Address c, int64_t rows,
+         int64_t inner, int64_t columns) {
+        const cuda::DeviceFormat accumulator = format(numbers);  // without bytes: float32
+        cuda::matmul(queue(place), accumulator.numbers.empty() ? nullptr : &accumulator, static_cast<lowbit::Rounding>(rounding),
+                     round_every, at<float>(a), at<float>(b), at<float>(c), rows, inner, columns);
+      },
+      "place"_a, "accumulator"_a, "rounding"_a, "round_every"_a, "a"_a, "b"_a, "c"_a, "rows"_a, "inner"_a, "columns"_a);
 }
 
 }  // namespace

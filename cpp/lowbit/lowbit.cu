@@ -1,9 +1,9 @@
 // Kernels of the lowbit room: each is a loop of thread_loops.h, started once. Bit-equal to the host; see element.h.
 #include <algorithm>
-#include <cstring>
 #include <initializer_list>
 
 #include "base/launch.cuh"
+#include "lowbit/kernel_bytes.h"
 #include "lowbit/thread_loops.h"
 #include "slipstick/lowbit_cuda.h"
 
@@ -14,6 +14,7 @@ using element::Elements;
 using element::KernelFormat;
 using element::KernelScaling;
 using element::kPerVector;
+using element::of_bytes;
 using element::ScaledElements;
 using slipstick::cuda::check;
 using slipstick::cuda::grid_size;
@@ -81,7 +82,7 @@ template <Dtype dtype, bool nearest_even> __global__ void __launch_bounds__(kBlo
     float v[n];
     uint32_t most = works ? element::load_in_block<dtype>(s, vector * n, v) : 0;
     for (int width = lanes / 2; width > 0; width /= 2) most = max(most, __shfl_xor_sync(0xffffffffu, most, width));
-    if (works) element::finish_in_block<dtype, nearest_even>(s, vector * n, most, vector % lanes == 0, v);
+    if (works) element::finish_in_block<dtype, nearest_even>(s, vector * n, most, (lane & (lanes - 1)) == 0, v);
   }
 }
 
@@ -90,15 +91,6 @@ template <Dtype dtype> __global__ void __launch_bounds__(kBlockThreads) decode_s
 }
 
 // ---- from arguments to launches ---------------------------------------------------------------------------------------------------------------
-
-template <typename T> T of_bytes(const char* where, std::string_view bytes) {
-  T numbers;
-  if (bytes.size() != sizeof numbers)
-    throw Error(ErrorKind::invalid_argument, std::string(where) + ": a format has " + std::to_string(bytes.size()) + " bytes; expected " +
-                                                 std::to_string(sizeof numbers) + ", as this version makes them");
-  std::memcpy(static_cast<void*>(&numbers), bytes.data(), sizeof numbers);
-  return numbers;
-}
 
 void check_count(const char* where, int64_t count) {
   if (count < 0)

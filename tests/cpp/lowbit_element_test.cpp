@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "check.h"
+#include "lowbit/product_loops.h"
 #include "lowbit/thread_loops.h"
 #include "slipstick/random.h"
 
@@ -635,5 +636,69 @@ TEST(the_scale_of_a_whole_tensor_is_from_its_greatest_finite_number) {
     CHECK_EQUAL(float_of(most), greatest);
     const float scale = greatest / (6.0f * 448.0f);
     CHECK_EQUAL(element::whole_scale(most, 6.0f, 448.0f), scale == 0 ? 1.0f : scale);
+  }
+}
+
+namespace {
+
+template <Rounding mode, bool rounds> void multiply_as_blocks(const element::Product& p) {  // as product_kernel of matmul.cu
+  float a[element::kSteps][element::kPaddedSide], b[element::kSteps][element::kSide];
+  std::vector<element::Sums> sums(element::kProductThreads);
+  for (int64_t row = 0; row < p.rows; row += element::kSide)
+    for (int64_t column = 0; column < p.columns; column += element::kSide) {
+      for (element::Sums& of_thread : sums) element::start_sums(p, of_thread);
+      for (int64_t k = 0; k < p.inner; k += element::kSteps) {
+        for (int thread = 0; thread < element::kProductThreads; ++thread) element::load_steps(p, row, column, k, thread, a, b);
+        for (int thread = 0; thread < element::kProductThreads; ++thread)
+          element::add_steps<mode, rounds>(p, k, thread, a, b, sums[static_cast<size_t>(thread)]);
+      }
+      for (int thread = 0; thread < element::kProductThreads; ++thread)
+        element::store_sums<mode, rounds>(p, row, column, thread, sums[static_cast<size_t>(thread)]);
+    }
+}
+
+void multiply_as_blocks(Rounding mode, const element::Product& p) {
+  switch (mode) {
+    case Rounding::nearest_even: return multiply_as_blocks<Rounding::nearest_even, true>(p);
+    case Rounding::nearest_away: return multiply_as_blocks<Rounding::nearest_away, true>(p);
+    case Rounding::toward_zero: return multiply_as_blocks<Rounding::toward_zero, true>(p);
+    case Rounding::up: return multiply_as_blocks<Rounding::up, true>(p);
+    case Rounding::down: return multiply_as_blocks<Rounding::down, true>(p);
+    default: return multiply_as_blocks<Rounding::to_odd, true>(p);
+  }
+}
+
+}  // namespace
+
+TEST(products_sum_in_order_whatever_the_tiles) {
+  const int64_t sizes[][3] = {{1, 1, 1}, {3, 19, 5}, {64, 16, 64}, {65, 33, 130}, {7, 0, 9}, {100, 100, 63}};
+  for (const auto& [rows, inner, columns] : sizes) {
+    std::vector<float> a = wave(rows * inner), b = wave(inner * columns);
+    for (float& v : a) v = std::ldexp(v, -8);
+    if (a.size() > 50) a[37] = std::numeric_limits<float>::infinity();
+    if (b.size() > 50) b[20] = float_of(0x7fc00000u);
+    const int64_t bytes = rows * columns * 4;
+    for (const Named& named : formats()) {
+      if (!named.format.grid()) continue;
+      for (int mode = 0; mode < static_cast<int>(Rounding::stochastic); ++mode) {
+        const int64_t every = mode == 0 ? 1 : mode == 1 ? 16 : mode == 2 ? 0 : mode;
+        Memory got(bytes, 0), want(bytes, 0);
+        matmul(named.format, static_cast<Rounding>(mode), every, a.data(), b.data(), static_cast<float*>(want.at()), rows, inner, columns,
+               1);
+        multiply_as_blocks(static_cast<Rounding>(mode),
+                           {a.data(), b.data(), static_cast<float*>(got.at()), rows, inner, columns, every, numbers_of(named.format).grid});
+        got.forget_payloads(Dtype::float32);
+        want.forget_payloads(Dtype::float32);
+        if (!got.equals(want))
+          check::fail(__FILE__, __LINE__, named.name + ", mode " + std::to_string(mode) + ": " + got.difference(want, 4));
+        CHECK(got.untouched_outside());
+      }
+    }
+    Memory got(bytes, 0), want(bytes, 0);
+    matmul_float32(a.data(), b.data(), static_cast<float*>(want.at()), rows, inner, columns, 1);
+    multiply_as_blocks<Rounding::nearest_even, false>({a.data(), b.data(), static_cast<float*>(got.at()), rows, inner, columns, 0, {}});
+    got.forget_payloads(Dtype::float32);
+    want.forget_payloads(Dtype::float32);
+    CHECK(got.equals(want));
   }
 }

@@ -1,4 +1,4 @@
-// The lowbit room on CUDA: quantize, encode, decode, packed codes and scaled formats of arrays in a device's memory.
+// The lowbit room on CUDA: quantize, encode, decode, packed codes, scaled formats and products of arrays in a device's memory.
 //
 // Bit for bit what lowbit.h gives on the host, for every format, mode, type and random number; an element is read once and written once, but twice
 // read where blocks are not runs of a power of two elements, and once more for the scale of a whole tensor. Each call queues its kernels on a
@@ -49,5 +49,9 @@ void quantize_blocks(const Queue& queue, const DeviceFormat& element, const Devi
                      uint32_t* nan);
 void decode_blocks(const Queue& queue, const DeviceFormat& element, const DeviceScaling& scaling, const Blocks& blocks, const void* codes,
                    const void* scales, Dtype dtype, void* y);
+
+// As matmul of lowbit.h, and matmul_float32 where accumulator is null.
+void matmul(const Queue& queue, const DeviceFormat* accumulator, Rounding rounding, int64_t round_every, const float* a, const float* b,
+            float* c, int64_t rows, int64_t inner, int64_t columns);
 
 }  // namespace slipstick::lowbit::cuda
