@@ -114,6 +114,14 @@ void bind_lowbit(nb::module_& module) {
             new (self) lowbit::Blocks{outer, rows, columns, block_rows, block_columns, shared};
           },
           "outer"_a, "rows"_a, "columns"_a, "block_rows"_a, "block_columns"_a, "shared"_a);
+  // What slipstick._cuda takes: formats and scalings as bytes.
+  const auto bytes = [](const std::string& text) { return nb::bytes(text.data(), text.size()); };
+  module.def("kernel_numbers", [bytes](const lowbit::Format& format) { return bytes(lowbit::kernel_numbers(format)); }, "format"_a);
+  module.def("kernel_tables", [bytes](const lowbit::Format& format) { return bytes(lowbit::kernel_tables(format)); }, "format"_a);
+  module.def(
+      "kernel_scaling",
+      [bytes](const lowbit::Format& element, const lowbit::Scaling& scaling) { return bytes(lowbit::kernel_scaling(element, scaling)); },
+      "element"_a, "scaling"_a);
   module.def(
       "quantize_blocks",
       [](const lowbit::Format& element, const lowbit::Scaling& scaling, const lowbit::Blocks& blocks, int rounding, uint64_t seed,

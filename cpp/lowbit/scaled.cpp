@@ -8,6 +8,7 @@
 #include <cstring>
 #include <limits>
 
+#include "lowbit/element.h"
 #include "lowbit/elements.h"
 #include "slipstick/error.h"
 #include "slipstick/threads.h"
@@ -344,6 +345,17 @@ void decode_blocks(const Format& element, const Scaling& scaling, const Blocks& 
       }
     }
   });
+}
+
+std::string kernel_scaling(const Format& element, const Scaling& scaling) {
+  check("quantize", element, scaling, Blocks{}, Random{}, Dtype::float32);
+  const Scaler scaler(element, scaling);
+  element::KernelScaling numbers;
+  numbers.power_of_two = scaling.power_of_two;
+  numbers.greatest = element.max();
+  numbers.exponent = scaler.exponent();
+  numbers.limit = scaler.limit();
+  return std::string(reinterpret_cast<const char*>(&numbers), sizeof numbers);
 }
 
 float greatest_magnitude(Dtype dtype, const void* x, int64_t count, int threads) {

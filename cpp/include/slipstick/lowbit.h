@@ -183,4 +183,12 @@ void matmul(const Format& accumulator, Rounding rounding, int64_t round_every, c
 // The same without any rounding but float32's own: what the others are measured against.
 void matmul_float32(const float* a, const float* b, float* c, int64_t rows, int64_t inner, int64_t columns, int threads);
 
+// ---- other devices ---------------------------------------------------------------------------------------------------------------------------
+
+// A format and a scaling as kernels elsewhere take them (lowbit_cuda.h): bytes that only this version understands. numbers go by value; tables, which
+// only code books have, into the memory of the device.
+std::string kernel_numbers(const Format& format);
+std::string kernel_tables(const Format& format);
+std::string kernel_scaling(const Format& element, const Scaling& scaling);
+
 }  // namespace slipstick::lowbit
