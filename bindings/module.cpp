@@ -5,6 +5,7 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include "errors.h"
 #include "slipstick/cpu.h"
 #include "slipstick/error.h"
 #include "slipstick/random.h"
@@ -22,25 +23,6 @@ void bind_sketch(nb::module_& module);
 void bind_simd(nb::module_& module);  // no room: the tests of cpp/simd
 
 namespace {
-
-void raise_as(const char* python_class, const char* message) {
-  // Imported only here: the exception classes are Python, where users and type checkers read them.
-  PyErr_SetString(nb::module_::import_("slipstick._errors").attr(python_class).ptr(), message);
-}
-
-void translate(const std::exception_ptr& pointer, void*) {
-  try {
-    std::rethrow_exception(pointer);
-  } catch (const slipstick::Error& error) {
-    switch (error.kind()) {
-      case slipstick::ErrorKind::invalid_argument: PyErr_SetString(PyExc_ValueError, error.what()); return;
-      case slipstick::ErrorKind::corrupt_data: raise_as("CorruptArchiveError", error.what()); return;
-      case slipstick::ErrorKind::limit_exceeded: raise_as("LimitExceededError", error.what()); return;
-      case slipstick::ErrorKind::unsupported: raise_as("UnsupportedError", error.what()); return;
-      case slipstick::ErrorKind::internal: PyErr_SetString(PyExc_RuntimeError, error.what()); return;
-    }
-  }
-}
 
 std::vector<std::string> isa_level_names() {
   std::vector<std::string> names;
@@ -87,7 +69,7 @@ NB_MODULE(_core, module) {
   module.doc() = "The compiled core of slipstick. Private: use the slipstick package.";
   if (slipstick::isa_levels().empty())
     throw nb::import_error("slipstick needs a processor with SSE4.2 and POPCNT (x86-64-v2, 2009 and later)");
-  nb::register_exception_translator(translate);
+  nb::register_exception_translator(slipstick_bindings::translate);
   bind_base(module);
   nb::module_ logs = module.def_submodule("logs");
   bind_logs(logs);

@@ -31,8 +31,8 @@ UNSAFE_MATH = re.compile(
 
 
 def room_of(path: str) -> str:
-    """The room that a path belongs to, as in cpp/logs/block.cpp and cpp/include/slipstick/logs.h; "" for base, simd and the rest."""
-    match = re.match(r"(?:(?:cpp/include/)?slipstick/|cpp/)?(\w+)(?:/|\.h$)", path)
+    """The room that a path belongs to, as in cpp/logs/block.cpp, cpp/include/slipstick/logs.h and lowbit_cuda.h; "" for base, simd and the rest."""
+    match = re.match(r"(?:(?:cpp/include/)?slipstick/|cpp/)?(\w+?)(?:_cuda)?(?:/|\.h$)", path)
     return match[1] if match and match[1] in ROOMS else ""
 
 
@@ -84,6 +84,7 @@ RULES = {
 PLANTED = [
     (wrong_includes, "cpp/logs/block.cpp", '#include "sketch/hash.h"', '#include "logs/hash.h"'),
     (wrong_includes, "cpp/logs/block.cpp", '#include "slipstick/sketch.h"', '#include "slipstick/logs.h"'),
+    (wrong_includes, "cpp/sketch/sketch.cu", '#include "slipstick/lowbit_cuda.h"', "#include <cuda_runtime.h>"),
     (wrong_includes, "cpp/base/random.cpp", '#  include "logs/hash.h"', '#include "base/isa_probe.h"'),
     (wrong_includes, "cpp/include/slipstick/logs.h", '#include "logs/block.h"', '#include "slipstick/error.h"'),
     (wrong_includes, "cpp/include/slipstick/logs.h", '#include "slipstick/lowbit.h"', "#include <string>"),
@@ -135,6 +136,13 @@ def test_fusing_of_products_and_sums_is_turned_off_for_everything():
     top = (ROOT / "CMakeLists.txt").read_text("utf-8")
     assert re.search(r"^add_compile_options\(-ffp-contract=off\)$", top, re.MULTILINE)
     assert top.index("add_compile_options(-ffp-contract=off)") < top.index("add_subdirectory(cpp)")
+
+
+def test_the_wheel_of_cuda_kernels_is_pinned_to_the_version_of_slipstick():
+    version = re.search(r'^version = "([^"]+)"', (ROOT / "pyproject.toml").read_text("utf-8"), re.MULTILINE)[1]
+    wheel = (ROOT / "packaging" / "cu13" / "pyproject.toml").read_text("utf-8")
+    assert re.findall(r'^version = "([^"]+)"', wheel, re.MULTILINE) == [version]
+    assert f'dependencies = ["slipstick=={version}"]' in wheel.splitlines()
 
 
 def light_modules():

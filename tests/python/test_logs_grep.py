@@ -166,12 +166,23 @@ def test_what_grep_refuses_is_refused(agree, pattern):
     (["-A", "x", "a", "app"], "grep: -A/--after-context: 'x' is not a number of lines; expected 0 or more; see slipstick grep --help"),
     ([], "grep: no PATTERN given; see slipstick grep --help"),
     (["a", "missing"], "missing: No such file or directory"),
-    (["--max-memory", "1K", "sshd", "app"], "app: grep: a block needs %d bytes of memory; expected at most 1024" % (2 * len(LOG))),
 ])  # fmt: skip
 def test_what_is_refused_is_told_in_one_line(words, message, folder, capfd, monkeypatch):
     monkeypatch.chdir(folder / "packed")
     assert cli.main(["grep", *words]) == 2
     assert capfd.readouterr() == ("", f"slipstick: {message}\n")
+
+
+def test_a_limit_on_memory_is_that_of_unpacking(folder, capfd, monkeypatch):
+    monkeypatch.chdir(folder / "packed")
+    archive = Path("app").read_bytes()
+    needed = 2 * (len(LOG) + len(archive) - 10 - int.from_bytes(archive[-12:-4], "little"))  # one block between header and footer
+    for command in (["grep", "sshd"], ["test"], ["cat", "--lines", "1:2"]):
+        assert cli.main([*command, "--max-memory", str(needed), "app"]) == 0
+        capfd.readouterr()
+        assert cli.main([*command, "--max-memory", str(needed - 1), "app"]) == 2
+        out, error = capfd.readouterr()
+        assert out == "" and f"a block needs {needed} bytes of memory; expected at most {needed - 1}\n" in error
 
 
 def test_errors_and_matches_together_give_the_status_of_grep(agree):

@@ -29,13 +29,13 @@ def loss_based_weights(losses: torch.Tensor, *, shape: str = "linupper", delta: 
     Returns:
         (B,), positive, of sum 1, without gradient; equal weights where all losses are.
     Raises:
-        ValueError: losses is not (B,), a number is out of range, shape is unknown.
+        TypeError, ValueError: losses is not (B,), a number is none or out of range, shape is unknown.
     Source: Sow et al. 2025, Dynamic loss-based sample reweighting for improved large language model pretraining (arXiv:2502.06733).
     """
     name = "loss_based_weights"
     check_choice(name, "shape", shape, SHAPES)
-    check_number(name, "delta", delta, "a positive number", 0 < delta < float("inf"))
-    check_number(name, "temperature", temperature, "a positive number", 0 < temperature < float("inf"))
+    check_number(name, "delta", delta, "a positive number", lambda x: 0 < x < float("inf"))
+    check_number(name, "temperature", temperature, "a positive number", lambda x: 0 < x < float("inf"))
     if losses.ndim != 1:
         raise ValueError(f"{name}: losses has shape {tuple(losses.shape)}; expected (B,)")
     losses = losses.detach()
