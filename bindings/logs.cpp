@@ -187,7 +187,8 @@ void bind_grep(nb::module_& module) {
   nb::class_<logs::GrepBatch>(module, "GrepBatch")
       .def_ro("selected", &logs::GrepBatch::selected)
       .def("text", [](const logs::GrepBatch& self) { return to_bytes(self.text); })
-      .def("lines", &line_list, "Tuples: number from 0, bytes, whether the line was selected (or is context).");
+      .def("lines", &line_list, nb::sig("def lines(self) -> list[tuple[int, bytes, bool]]"),
+           "Tuples: number from 0, bytes, whether the line was selected (or is context).");
 
   using Grep = Exclusive<logs::Grep>;
   nb::class_<Grep>(module, "Grep")
@@ -250,7 +251,7 @@ void bind_grep(nb::module_& module) {
 
 void bind_logs(nb::module_& module) {
   module.doc() = "Log compression. Private: use slipstick.logs.";
-  module.attr("LEVELS") = nb::tuple(nb::cast(logs::level_names()));
+  module.def("level_names", &logs::level_names, "From the fastest to the smallest.");
   module.attr("BLOCK_BYTES") = logs::kBlockBytes;
   module.def(
       "set_codec",
@@ -338,7 +339,7 @@ void bind_logs(nb::module_& module) {
       .def(nb::init<nb::object, bool, int>(), "data"_a, nb::kw_only(), "recover"_a = false, "threads"_a = 0,
            "recover: the whole blocks of any data, instead of an archive.")
       .def_prop_ro("level", [](const PyArchive& self) { return logs::level_names()[static_cast<size_t>(self->level())]; })
-      .def("info", &info_dict)
+      .def("info", &info_dict, nb::sig("def info(self) -> dict[str, typing.Any]"))
       .def_prop_ro("lines", [](const PyArchive& self) { return self->lines(); })
       .def_prop_ro("block_count", [](const PyArchive& self) { return self->block_count(); })
       .def(
@@ -347,7 +348,7 @@ void bind_logs(nb::module_& module) {
             if (index >= self->block_count()) throw nb::index_error("block: index is past the last block");
             return block_dict(self->block(index));
           },
-          "index"_a)
+          "index"_a, nb::sig("def block(self, index: int) -> dict[str, int]"))
       .def(
           "decompress_block",
           [](const PyArchive& self, size_t index) {
@@ -360,7 +361,8 @@ void bind_logs(nb::module_& module) {
           },
           "index"_a)
       .def("columns", &column_tuple, "template"_a,
+           nb::sig("def columns(self, template: bytes) -> tuple[bytes, list[tuple[str, int, bytes, bytes, bytes]]]"),
            "Bytes of uint64 line numbers; and of each column its kind, digits, int64 numbers, bytes, and uint64 ends in them.")
-      .def("templates", &template_list);
+      .def("templates", &template_list, nb::sig("def templates(self) -> list[dict[str, typing.Any]]"));
   bind_grep(module);
 }

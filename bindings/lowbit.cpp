@@ -145,7 +145,7 @@ void bind_lowbit(nb::module_& module) {
   module.def(
       "statistics",
       [](const lowbit::Format& format, int rounding, uint64_t seed, uint32_t stream, int random_bits, int dtype, Address x, Address y,
-         int64_t count, int threads) {
+         int64_t count, int threads) -> nb::typed<nb::dict, nb::str, nb::any> {
         lowbit::Statistics all;
         {
           nb::gil_scoped_release release;

@@ -30,7 +30,7 @@ template <typename T, typename Kernel> void bind(nb::module_& module, const simd
   module.def(function.name, call, "x"_a.noconvert(), "out"_a.noconvert(), "Writes the function of each element of x to out; out may be x.");
 }
 
-template <typename Functions> nb::dict bounds(const Functions& functions) {
+template <typename Functions> nb::typed<nb::dict, nb::str, double> bounds(const Functions& functions) {
   nb::dict by_name;
   for (const auto& function : functions) by_name[function.name] = function.max_ulp;
   return by_name;

@@ -29,6 +29,18 @@ def integer(where: str, name: str, value: Any) -> int:
         raise TypeError(f"{where}: {name} is {value!r}; expected a whole number") from None
 
 
+def int64(where: str, name: str, value: Any) -> int:
+    """value as an int that the core can take.
+
+    Raises:
+        TypeError, ValueError: value is no integer, or needs more than 64 bits with its sign.
+    """
+    number = integer(where, name, value)
+    if not -(1 << 63) <= number < 1 << 63:
+        raise ValueError(f"{where}: {name} is {number}; expected -2^63 to 2^63 - 1")
+    return number
+
+
 def thread_count(where: str, threads: Any) -> int:
     """threads as the core takes it: 0 stands for the default.
 

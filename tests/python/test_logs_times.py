@@ -164,7 +164,7 @@ def test_ranges_go_over_blocks_and_lines_without_a_time(tmp_path):
             for _ in range(25):
                 first, second = (START + timedelta(seconds=made.randrange(-100, 4500)) for _ in range(2))
                 since, until = made.choice(((first, second), (first, None), (None, second)))
-                words = {"after": since or "", "before": until or ""}
+                words = {"since": since or "", "until": until or ""}
                 assert b"".join(line for _, line in archive.grep("", **words)) == wanted(lines, since, until)
                 got = [number for number, _ in archive.grep("INFO", invert=True, threads=2, **words)]
                 kept = {id(line) for time, line in lines if wanted([(time, line)], since, until)}

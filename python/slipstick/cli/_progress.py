@@ -73,7 +73,7 @@ def short_size(count: float) -> str:
 
 def is_terminal(stream: Any) -> bool:
     try:
-        return stream.isatty()
+        return bool(stream.isatty())
     except (AttributeError, ValueError):  # None or closed
         return False
 

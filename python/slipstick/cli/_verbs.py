@@ -26,4 +26,5 @@ SUMMARIES = {
 
 
 def load(name: str) -> Verb:
-    return importlib.import_module(f"slipstick.cli.{name}").VERB
+    verb: Verb = importlib.import_module(f"slipstick.cli.{name}").VERB
+    return verb

@@ -109,7 +109,7 @@ def _compress(path: str, arguments: argparse.Namespace, written: set[str]) -> No
         ):
             raw_bytes = archive_bytes = 0
 
-            def counted():
+            def counted() -> Iterator[bytes]:
                 nonlocal raw_bytes
                 for chunk in _files.watched(source.source.plain_chunks(), source, progress):
                     raw_bytes += len(chunk)

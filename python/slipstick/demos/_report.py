@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-WIDTH = 72
+WIDTH = 60
 
 Result = TypeVar("Result")
 

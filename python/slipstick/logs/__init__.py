@@ -28,7 +28,7 @@ __all__ = ["LEVELS", "Archive", "compress", "decompress", "open"]
 
 _core.set_codec(_codec.compress, _codec.decompress)
 
-LEVELS: tuple[str, ...] = tuple(_core.LEVELS)
+LEVELS: tuple[str, ...] = tuple(_core.level_names())
 """The levels from the fastest to the smallest."""
 
 

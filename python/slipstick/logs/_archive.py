@@ -57,6 +57,9 @@ class Archive:
             A dict: raw_bytes, archive_bytes, lines, templates, blocks (ints), level (str), version (int); streams, a
             list of dicts with kind, name, raw_bytes, archive_bytes and values; categories, a dict of archive bytes by
             kind of stream. Streams share one entropy coder, so their sizes are estimates to about a byte each.
+        Raises:
+            ValueError: the archive is closed.
+            CorruptArchiveError: a block is damaged.
         """
         info = self._core().info()
         categories: dict[str, int] = {}
@@ -69,6 +72,8 @@ class Archive:
 
         Returns:
             A list of dicts: text (bytes, with <*> for what varies; a literal <*> is shown as <\\*>), count (lines), example (bytes, the first such line).
+        Raises:
+            ValueError, CorruptArchiveError: as of `info`.
         """
         return self._core().templates()
 
@@ -84,6 +89,7 @@ class Archive:
             bytes or ends in a NUL), as are hexadecimal words. Without such lines there is only "line", empty.
         Raises:
             TypeError: template is neither str nor bytes.
+            ValueError, CorruptArchiveError: as of `info`.
         Notes:
             int64 is exact for the up to 18 digits that a number has; float64 is the nearest to the decimal. Leading zeros
             and spaces are not seen in numbers.
@@ -103,8 +109,8 @@ class Archive:
         ignore_case: bool = False,
         invert: bool = False,
         only_matching: bool = False,
-        after: str | datetime = "",
-        before: str | datetime = "",
+        since: str | datetime = "",
+        until: str | datetime = "",
         threads: int | None = None,
     ) -> Iterator[tuple[int, bytes]]:
         """The lines that a pattern selects, in order, as `LC_ALL=C grep -a -E` finds them.
@@ -118,15 +124,16 @@ class Archive:
             ignore_case: whether ASCII letters match in either case.
             invert: the lines that do not match.
             only_matching: instead of a line its matches that are not empty, each leftmost and longest.
-            after, before: only lines whose time is after <= time < before; a str written as in logs ("2024-05-01 12:00:00",
-                "2024-05-01", "May 1 12:00", seconds since 1970) or a datetime without zone. Times are compared as they are
-                written; where one side has no year, years do not count; a line without a time has that of the line before.
+            since, until: only lines whose time is since <= time < until (--after and --before of the command); a str written
+                as in logs ("2024-05-01 12:00:00", "2024-05-01", "May 1 12:00", seconds since 1970) or a datetime without
+                zone. Times are compared as they are written; where one side has no year, years do not count; a line without a time has that of the line before.
             threads: positive int; default see slipstick.set_num_threads. Does not change the result.
         Returns:
             An iterator of (line number, bytes): numbers as lines() counts them, from 0; a line has its end, a match none.
         Raises:
             TypeError: pattern is neither str nor bytes.
-            ValueError: syntax is none of these, pattern is no pattern, or a time is none.
+            ValueError: syntax is none of these, pattern is no pattern, a time is none, or the archive is closed.
+            CorruptArchiveError: while it is asked for more, when damage is met.
             UnsupportedError: pattern has a back-reference.
             LimitExceededError: pattern is too large.
         """
@@ -139,8 +146,8 @@ class Archive:
             ignore_case=ignore_case,
             invert=invert,
             only_matching=only_matching,
-            since=str(after),
-            until=str(before),
+            since=str(since),
+            until=str(until),
             threads=thread_count("grep", threads),
         )
         return _grep_lines(search)
@@ -149,6 +156,10 @@ class Archive:
         """Lines start to stop - 1, each with its end, as slices count them: from 0, negative numbers from the end.
 
         A line ends with b"\\n"; the last one may lack it. Only the blocks that hold these lines are decoded.
+
+        Raises:
+            TypeError: start or stop is no whole number.
+            ValueError, CorruptArchiveError: as of `info`.
         """
         archive = self._core()
         first, last, _ = slice(start, stop).indices(len(self))

@@ -26,18 +26,18 @@ def bytes_view(where: str, data: Any) -> memoryview:
 def level_name(where: str, level: Any) -> str:
     if not isinstance(level, str):
         raise TypeError(f"{where}: level is {type(level).__name__}; expected a str, one of {expected_levels()}")
-    if level not in core.LEVELS:
+    if level not in core.level_names():
         raise ValueError(f"{where}: level is {level!r}; expected one of {expected_levels()}")
     return level
 
 
 def expected_levels() -> str:
-    return ", ".join(repr(level) for level in core.LEVELS)
+    return ", ".join(repr(level) for level in core.level_names())
 
 
 def byte_limit(where: str, name: str, limit: Any) -> int:
-    """A limit as the core takes it: 0 stands for none."""
-    return 0 if limit is None else _positive(where, name, limit)
+    """A limit as the core takes it: 0 stands for none, and so does what no memory holds."""
+    return 0 if limit is None else min(_positive(where, name, limit), (1 << 64) - 1)
 
 
 def _positive(where: str, name: str, value: Any) -> int:

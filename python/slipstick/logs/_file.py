@@ -48,7 +48,9 @@ def open(
     Returns:
         io.BufferedReader, io.BufferedWriter or io.TextIOWrapper.
     Raises:
+        TypeError: level is no str, or threads no int.
         ValueError: mode, level or threads is none of these; encoding, errors or newline in a binary mode.
+        OSError: the file cannot be opened; IsADirectoryError where a folder has that name.
         LookupError: encoding or errors is unknown.
         FileExistsError: mode is "x" and the file exists.
         CorruptArchiveError: while reading, when damage is met; every byte before that block has been given out.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from slipstick._arguments import integer, is_torch, thread_count
+from slipstick._arguments import int64, is_torch, thread_count
 
 from . import _head
 
@@ -120,7 +120,7 @@ def linear_cross_entropy(
         c,
         targets,
         bias,
-        ignore_index=integer(_NAME, "ignore_index", ignore_index),
+        ignore_index=int64(_NAME, "ignore_index", ignore_index),
         softcap=softcap,
         reduction=reduction,
         shift=shift,
@@ -250,7 +250,7 @@ def linear_cross_entropy_and_grad(
     if reduction == "none":
         raise ValueError(f"{function}: reduction is 'none'; expected 'mean' or 'sum'")
     shift = _head.shift_of(function, shift)
-    ignore_index = integer(function, "ignore_index", ignore_index)
+    ignore_index = int64(function, "ignore_index", ignore_index)
     e, targets = plain_array(function, "e", e), plain_array(function, "targets", targets)
     token_weight = None if token_weight is None else plain_array(function, "token_weight", token_weight, np.float64)
     _check_options(function, e, targets, reduction, shift, label_smoothing, token_weight)

@@ -30,7 +30,7 @@ def ens_loss(margins: torch.Tensor, *, seed: int, step: int, exponent: float = 0
     Returns:
         A scalar, or (...) for "none". Its value says nothing; only the gradient does.
     Raises:
-        ValueError: a number is out of range, reduction is unknown.
+        TypeError, ValueError: a number is none or out of range, reduction is unknown.
     Notes:
         Defined for two classes. The draw depends on seed, step and the number of margins alone. Equal margins take derivatives in the
         order of their places. A NaN margin gives NaN.

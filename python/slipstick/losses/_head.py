@@ -105,7 +105,7 @@ def workspace_bytes(function: str, workspace: int | None) -> int:
     if workspace is None:
         return DEFAULT_WORKSPACE
     check_number(function, "workspace", workspace, "a positive number of bytes", lambda x: 1 <= x < float("inf"))
-    return int(workspace)
+    return min(int(workspace), 1 << 62)
 
 
 def filter_bound(function: str, filter_eps: float | str | None, dtype: str) -> float:

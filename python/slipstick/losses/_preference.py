@@ -72,7 +72,7 @@ def dpo_loss(
     Returns:
         A scalar, or (...) for "none".
     Raises:
-        ValueError: shapes differ, beta is not positive, reduction is unknown.
+        TypeError, ValueError: an argument is no tensor or number, shapes differ, beta is not positive, reduction is unknown.
     Source: Rafailov et al. 2023, Direct preference optimization (arXiv:2305.18290), eq. 7.
     """
     _check_pairs(

@@ -29,7 +29,7 @@ def loss_based_weights(losses: torch.Tensor, *, shape: str = "linupper", delta: 
     Returns:
         (B,), positive, of sum 1, without gradient; equal weights where all losses are.
     Raises:
-        ValueError: losses is not (B,), a number is out of range, shape is unknown.
+        TypeError, ValueError: losses is not (B,), a number is none or out of range, shape is unknown.
     Source: Sow et al. 2025, Dynamic loss-based sample reweighting for improved large language model pretraining (arXiv:2502.06733).
     """
     name = "loss_based_weights"

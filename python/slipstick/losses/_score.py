@@ -38,7 +38,7 @@ def likelihood_ratio_score(
     Returns:
         (...), higher is more like the data of fine-tuning; differentiable.
     Raises:
-        What sequence_log_prob raises.
+        As sequence_log_prob.
     Source: Zhang et al. 2024, Your finetuned large language model is already a powerful out-of-distribution detector (arXiv:2404.08679).
     """
     tuned = sequence_log_prob(hidden, weight, targets, average=average, bias=bias, ignore_index=ignore_index, **streaming)

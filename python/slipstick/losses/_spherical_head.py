@@ -125,7 +125,11 @@ class SphericalHead:
         return float(value.sum()) if reduction == "sum" else float(value.mean()) if len(rows) else math.nan
 
     def logits(self, hidden: Any) -> Any:
-        """hidden W^T: (..., D) -> (..., V), O(V D) a row; for prediction."""
+        """hidden W^T: (..., D) -> (..., V), O(V D) a row; for prediction.
+
+        Raises:
+            TypeError, ValueError: hidden is of another kind than the weight, or has another width.
+        """
         rows = self._hidden("logits", hidden)
         mixed = (rows @ self._mix.T).astype(self._classes_rows.dtype)
         logits = mixed @ self._classes_rows.T + (rows @ self._common)[:, None].astype(self._classes_rows.dtype)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from slipstick._arguments import integer, is_torch, thread_count
+from slipstick._arguments import int64, integer, is_torch, thread_count
 
 from . import _head
 
@@ -142,7 +142,7 @@ def row_statistics(
         topk=topk,
         map_and_cap=_head.map_name("row_statistics", softcap, logit_map),
         scale=scale if is_torch(hidden) and is_torch(scale) else _head.number("row_statistics", "scale", scale),
-        ignore_index=integer("row_statistics", "ignore_index", ignore_index),
+        ignore_index=int64("row_statistics", "ignore_index", ignore_index),
         filter_eps=filter_eps,
         workspace=_head.workspace_bytes("row_statistics", workspace),
         threads=thread_count("row_statistics", threads),

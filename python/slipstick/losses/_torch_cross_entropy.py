@@ -111,7 +111,7 @@ def _unshifted(values: torch.Tensor, shape: torch.Size, shift: int) -> torch.Ten
 
 
 class LinearCrossEntropy(torch.nn.Module):
-    """linear_cross_entropy as a module; its options are those of the function, and forward takes (e, c, targets, bias=None)."""
+    """linear_cross_entropy as a module, which holds the options of `linear_cross_entropy`; forward takes (e, c, targets, bias=None)."""
 
     def __init__(
         self,
@@ -125,9 +125,11 @@ class LinearCrossEntropy(torch.nn.Module):
         self.options = {"ignore_index": ignore_index, "softcap": softcap, "reduction": reduction, "shift": shift, **options}
 
     def forward(self, e: torch.Tensor, c: torch.Tensor, targets: torch.Tensor, bias: torch.Tensor | None = None) -> Any:
+        """The loss; arguments and what is raised as of `linear_cross_entropy`."""
         from ._cross_entropy import linear_cross_entropy
 
         return linear_cross_entropy(e, c, targets, bias, **self.options)
 
     def extra_repr(self) -> str:
+        """The options, for repr()."""
         return ", ".join(f"{name}={value!r}" for name, value in self.options.items())

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from slipstick._arguments import integer, is_torch, thread_count
+from slipstick._arguments import int64, is_torch, thread_count
 
 from . import _head
 
@@ -113,7 +113,7 @@ def two_head_statistics(
         kept_share=kept_share,
         softcap=softcap,
         scale=scale,
-        ignore_index=integer(name, "ignore_index", ignore_index),
+        ignore_index=int64(name, "ignore_index", ignore_index),
         workspace=workspace,
         threads=thread_count(name, threads),
     )

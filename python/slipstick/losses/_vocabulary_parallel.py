@@ -76,13 +76,14 @@ def parallel_statistics(
     # A row whose target is on another rank still needs its log-sum-exp: it gets some class of ours, whose logit is not used.
     local = torch.where(here, targets - first, torch.where(counts, 0, _IGNORED))
     want = ("target", "lse", "mean") if with_mean else ("target", "lse")
-    found = row_statistics(_SumOfGradients.apply(hidden, group), weight, local, bias=bias, want=want, ignore_index=_IGNORED, **options)
+    summed = _SumOfGradients.apply(hidden, group)  # type: ignore[no-untyped-call]
+    found = row_statistics(summed, weight, local, bias=bias, want=want, ignore_index=_IGNORED, **options)
     lse = found.lse.to(torch.float64)
     largest = lse.detach().clone()
     distributed.all_reduce(largest, distributed.ReduceOp.MAX, group=group)
     parts = [torch.exp(lse - largest), torch.where(here, found.target.to(torch.float64), 0.0)]
     if with_mean:
         parts.append(found.mean.to(torch.float64) * weight.shape[0] / vocabulary)
-    sums = _SumOverRanks.apply(torch.stack(parts), group)
+    sums = _SumOverRanks.apply(torch.stack(parts), group)  # type: ignore[no-untyped-call]
     lse = torch.where(counts, largest + torch.log(sums[0]), 0.0)
     return sums[1], lse, sums[2] if with_mean else None, vocabulary

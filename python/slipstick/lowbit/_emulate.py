@@ -88,7 +88,7 @@ class Recipe:
     def product(self, x: torch.Tensor, weight: torch.Tensor, multiply: Any) -> torch.Tensor:
         """multiply(x, weight), both of them rounded, and the gradient of it."""
         y = multiply(self.round(x, self.activations, self.rounding), self.round(weight, self.weights, self.rounding))
-        return _RoundGradient.apply(y, self, self.next_stream()) if self.gradients is not None else y
+        return _RoundGradient.apply(y, self, self.next_stream()) if self.gradients is not None else y  # type: ignore[no-untyped-call]
 
     def linear(self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
         return self.product(x, weight, lambda x, weight: nn.functional.linear(x, weight, bias))
@@ -177,6 +177,8 @@ class Linear(nn.Linear):
         rounding, gradient_rounding: of the first two, and of the last (default the same).
         seed: of stochastic rounding. Each forward draws streams of its own, that of its gradient with them: backward twice over one retained graph
             rounds alike, while two forwards, and what torch.utils.checkpoint computes again, do not.
+    Raises:
+        TypeError, ValueError, UnsupportedError: as `quantize`.
     """
 
     def __init__(
@@ -198,6 +200,7 @@ class Linear(nn.Linear):
         self.recipe = Recipe(weights, activations, gradients, rounding, gradient_rounding, seed)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """y for x of shape (..., in_features)."""
         return self.recipe.linear(x, self.weight, self.bias)
 
 
@@ -279,6 +282,7 @@ def emulate(
         restored together with the model; what torch.load gives is under an emulation of its own, `Emulation.of` it.
     Raises:
         ValueError: the model is being emulated, a layer's class has a forward of its own, or an argument is not what it must be.
+        TypeError, UnsupportedError: as of `Linear`.
     """
     recipe = Recipe(weights, activations, gradients, rounding, gradient_rounding, seed)
     modules = {name: module for name, module in model.named_modules() if isinstance(module, MODULES) and not isinstance(module, Linear)}

@@ -85,7 +85,11 @@ class Format:
         Args:
             bits: with the sign, at most 24 (23 unsigned), which float32 holds exactly.
             fraction_bits: of them behind the binary point; may be negative or more than bits.
+            signed: whether there are numbers below 0.
             symmetric: leave out the least number, so that the range is symmetric.
+            name: of the format; default made from the others.
+        Raises:
+            TypeError, ValueError: an argument is of the wrong type or out of range.
         """
         fields = {
             "kind": "integer",
@@ -118,6 +122,9 @@ class Format:
                 in another domain.
             nan_code: the code of NaN; default none.
             keep_nonzero: the nearest modes give zero to zero only (posits).
+            name: as of `Format.integer`.
+        Raises:
+            TypeError, ValueError: an argument is of another type, values do not rise, or the lists do not fit each other.
         """
         numbers = [_float32(value) for value in values]
         code_list = [_whole("codes", code) for code in (range(len(numbers)) if codes is None else codes)]
@@ -145,6 +152,12 @@ class Format:
 
         Nearest even works on the code, so between two powers of the regime it compares with the geometric neighbour of one bit more, and only 0
         becomes 0. The other modes pick the neighbour that their name says. NaR is NaN.
+
+        Args:
+            bits, es: (bits - 2) 2^es at most 126, so that float32 holds the numbers.
+            name: as of `Format.integer`.
+        Raises:
+            TypeError, ValueError: as `Format.integer`.
         """
         from ._tables import posit_codebook
 
@@ -156,6 +169,11 @@ class Format:
 
         x becomes q = round(q_max sign(x) |x|^exponent), q_max = 2^(bits - 1) - 1, in two's complement; the nearest modes round |x|^exponent,
         thresholds and values being correct to about 1 unit of float64 and float32. exponent 1 is the uniform quantizer.
+
+        Args:
+            bits: 2 to 16. exponent: above 0. name: as of `Format.integer`.
+        Raises:
+            TypeError, ValueError: as `Format.integer`.
         """
         from ._tables import power_codebook
 
@@ -166,6 +184,11 @@ class Format:
         """A logarithmic number system: 0 and greatest * 2^(-k / 2^fraction_bits) of both signs, k = 0, 1, ...; nearest in the logarithm.
 
         Codes: a sign bit, then 0 for zero and the magnitudes in rising order.
+
+        Args:
+            bits: of a code, with the sign. fraction_bits: of the logarithm. greatest: magnitude. name: as of `Format.integer`.
+        Raises:
+            TypeError, ValueError: as `Format.integer`.
         """
         from ._tables import logarithmic_codebook
 
@@ -176,7 +199,7 @@ class Format:
 
     @classmethod
     def from_spec(cls, spec: str) -> Format:
-        """The format of a `spec`."""
+        """The format of a `spec`; for another text, TypeError or ValueError as of `Format.integer`."""
         return _of_spec(spec)
 
     @classmethod
@@ -208,7 +231,13 @@ class Format:
         return f"<Format {self.name}: {self.bits} bits, {self.min:g} to {self.max:g}>"
 
     def replace(self, **changes: Any) -> Format:
-        """The same format with other arguments, as in ``format("e4m3fn").replace(overflow="nan")``; floats and integers only."""
+        """The same format with other arguments, as in ``format("e4m3fn").replace(overflow="nan")``; floats and integers only.
+
+        Args:
+            changes: arguments of Format or of `Format.integer`.
+        Raises:
+            TypeError, ValueError: it has no such argument, or as these two.
+        """
         fields = {**self._fields}
         kind = fields.pop("kind")
         name = changes.pop("name", None)
@@ -263,25 +292,33 @@ class Format:
 
     @property
     def eps(self) -> float:
-        """Of a float: gap above 1 relative to it, 2^-mantissa_bits. Of an integer: the gap."""
+        """Of a float: gap above 1 relative to it, 2^-mantissa_bits. Of an integer: the gap.
+
+        Raises:
+            ValueError: the format is a code book, whose gaps differ.
+        """
         if self.kind == "codebook":
             raise ValueError(f"Format.eps: {self.name} is a code book, whose gaps differ")
         return 2.0 ** -self._fields["mantissa_bits"] if self.kind == "float" else self._core.smallest_positive
 
     @property
     def has_infinity(self) -> bool:
+        """Whether a code stands for infinity."""
         return self._fields.get("specials") in ("ieee", "p3109")
 
     @property
     def has_nan(self) -> bool:
+        """Whether a code stands for NaN."""
         return self._core.nan_code >= 0
 
     @property
     def has_negative_zero(self) -> bool:
+        """Whether -0 has a code of its own."""
         return self.kind == "float" and self._fields["signed"] and self._fields["specials"] not in ("fnuz", "p3109")
 
     @property
     def signed(self) -> bool:
+        """Whether there are numbers below 0."""
         return self._fields["signed"] if self.kind != "codebook" else self.min < 0
 
     def __getattr__(self, name: str) -> Any:
@@ -294,7 +331,12 @@ class Format:
         raise AttributeError(f"Format {self.name} ({fields['kind']}) has no attribute {name!r}")
 
     def values(self) -> np.ndarray:
-        """All finite numbers, rising, each once (so one zero): float32 of shape (count,). Formats of up to 16 bits."""
+        """All finite numbers, rising, each once (so one zero): float32 of shape (count,).
+
+        Raises:
+            ValueError: the format has more than 16 bits.
+            UnsupportedError, TypeError: as `decode`.
+        """
         import numpy as np
 
         from ._quantize import decode

@@ -32,6 +32,7 @@ def matmul(
         accumulate: the format of the accumulator; a float or integer format. None keeps float32.
         round_every: k, or "end": after how many products the accumulator is rounded; it is rounded after the last in any case.
         rounding: of the accumulator; any mode but "stochastic".
+        threads: positive int; default see slipstick.set_num_threads. Does not change a bit of the result.
     Returns:
         (rows, columns) float32, of a's kind. The gradient of a tensor result passes straight through all roundings: gradient @ b.T and
         a.T @ gradient by torch, with a and b as quantized to `inputs`.

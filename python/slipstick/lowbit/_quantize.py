@@ -26,6 +26,8 @@ def format(fmt: str | Format | ScaledFormat | Any) -> Any:
     Scaled: "mxfp8" (e4m3), "mxfp8_e5m2", "mxfp6" (e3m2), "mxfp6_e2m3", "mxfp4", "mxint8", "nvfp4", "nvfp4_16x16".
     A preset wins over a pattern: "e2m1" is OCP's FP4, without infinity. A format is given back.
 
+    Args:
+        fmt: one of these names, a type of torch or ml_dtypes, or a format.
     Raises:
         ValueError: no format has that name. TypeError: fmt is something else.
     """
@@ -169,9 +171,12 @@ def decode(codes: Any, fmt: str | Format | ScaledFormat, *, dtype: Any = "float3
 
     Args:
         codes: array or tensor of the type that encode gives; an `Encoded` for a scaled format.
+        fmt, out, threads: as of `quantize`.
         dtype: of the result: float32, float64, bfloat16 or float16, by name or as NumPy's or torch's type; a number that it cannot hold is rounded.
     Returns:
         Array or tensor of the shape of codes. The code of NaN, and those that a code book leaves out, are NaN.
+    Raises:
+        TypeError, ValueError, UnsupportedError: as `quantize`.
     """
     count = _arrays.thread_count("decode", threads)
     if _arrays.is_torch(codes[0] if isinstance(codes, tuple) and codes else codes):
@@ -237,8 +242,11 @@ def pack(codes: Any, bits: int, *, threads: int | None = None) -> np.ndarray:
 
     Args:
         codes: uint8 array; read in C order, higher bits are ignored.
+        threads: as of `quantize`.
     Returns:
         uint8 array of shape (ceil(codes.size * bits / 8),); what is left of the last byte is 0.
+    Raises:
+        TypeError, ValueError: codes are of another type, or bits is out of range.
     """
     array = _arrays.code_array("pack", codes, "uint8")
     width = _code_bits("pack", bits)
@@ -250,12 +258,14 @@ def pack(codes: Any, bits: int, *, threads: int | None = None) -> np.ndarray:
 def unpack(packed: Any, bits: int, count: int, *, threads: int | None = None) -> np.ndarray:
     """The first `count` codes of what `pack` gave: uint8 array of shape (count,).
 
+    Args:
+        packed: uint8 array. count: of codes, 0 or more. bits, threads: as of `pack`.
     Raises:
-        ValueError: packed is shorter than that.
+        TypeError, ValueError: as `pack`, or packed is shorter than that.
     """
     array = _arrays.code_array("unpack", packed, "uint8")
     width = _code_bits("unpack", bits)
-    if count < 0 or array.size < _core.packed_bytes(count, width):
+    if not 0 <= count <= 8 * array.size or array.size < _core.packed_bytes(count, width):
         raise ValueError(f"unpack: packed has {array.size} bytes; expected at least count * bits / 8 with count {count} and bits {width}")
     codes = np.empty(count, np.uint8)
     _core.unpack(_arrays.address(array), _arrays.address(codes), count, width, _arrays.thread_count("unpack", threads))

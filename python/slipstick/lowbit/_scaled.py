@@ -44,6 +44,8 @@ class ScaledFormat:
             (OCP MX 1.0, 6.3); "ceil", 2^(ceil(log2 a) - e); "even", floor after rounding a to the element's mantissa; "rceil", the least with
             a / scale <= m. Held to 2^-127 .. 2^127.
         two_level: divide by one float32 scale for the whole tensor too: greatest finite magnitude / (greatest element * greatest scale).
+    Raises:
+        TypeError, ValueError: an argument is of the wrong type, is none of these or does not go with another.
     """
 
     __slots__ = ("_scale", "axis", "block", "element", "name", "rule", "scale", "spec", "two_level")
@@ -130,7 +132,13 @@ class ScaledFormat:
         return (_rebuild, ({name: getattr(self, name) for name in _ARGUMENTS},))
 
     def replace(self, **changes: Any) -> ScaledFormat:
-        """The same format with other arguments, as in ``format("mxfp4").replace(axis=0, rule="rceil")``."""
+        """The same format with other arguments, as in ``format("mxfp4").replace(axis=0, rule="rceil")``.
+
+        Args:
+            changes: arguments of ScaledFormat.
+        Raises:
+            TypeError, ValueError: as ScaledFormat, or it has no such argument.
+        """
         fields = {name: getattr(self, name) for name in _ARGUMENTS}
         if unknown := changes.keys() - fields.keys():
             raise TypeError(f"ScaledFormat.replace: cannot change {sorted(unknown)[0]!r}; expected some of {', '.join(fields)}")
@@ -145,6 +153,7 @@ class ScaledFormat:
 
     @property
     def scale_code_dtype(self) -> str:
+        """Name of the integer type that holds a scale."""
         return "uint8" if self._scale is None else self._scale.code_dtype
 
     def _axis(self, dimensions: int) -> int:
@@ -153,7 +162,11 @@ class ScaledFormat:
         return self.axis % dimensions
 
     def scale_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
-        """Of the scale codes of an array of that shape."""
+        """Of the scale codes of an array of that shape.
+
+        Raises:
+            ValueError: the array has no such axis, or too few dimensions.
+        """
         if self.block is None:
             return () if self.axis is None else (shape[self._axis(len(shape))],)
         if isinstance(self.block, tuple):

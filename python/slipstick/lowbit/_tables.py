@@ -26,7 +26,7 @@ def posit_value(code: int, bits: int, es: int) -> float:
 def posit_codebook(bits: int, es: int) -> dict[str, Any]:
     if not 3 <= bits <= 16:
         raise ValueError(f"Format.posit: bits is {bits}; expected 3 to 16")
-    if not es >= 0 or (bits - 2) << es > 126:
+    if not 0 <= es <= 7 or (bits - 2) << es > 126:
         raise ValueError(f"Format.posit: es is {es}; expected 0 or more, and numbers within float32: (bits - 2) 2^es at most 126")
     positive = [posit_value(code, bits, es) for code in range(1, 1 << (bits - 1))]
     # Nearest even on codes compares with the posit of one bit more that lies between. Next to 0, keep_nonzero decides instead.
@@ -50,7 +50,7 @@ def power_codebook(bits: int, exponent: float) -> dict[str, Any]:
     most = 2 ** (bits - 1) - 1
 
     def root(level: float) -> float:
-        return (level / most) ** (1 / exponent)
+        return float((level / most) ** (1 / exponent))
 
     positive = [root(level) for level in range(1, most + 1)]
     between = [root(level + 0.5) for level in range(most)]

@@ -248,7 +248,7 @@ def _call(name: str, function: Any, *arguments: Any) -> torch.Tensor:
 # ---- what the public functions call ---------------------------------------------------------------------------------------------------------
 
 
-@torch.compiler.assume_constant_result
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _spec_of_name(name: Any) -> str:
     from ._quantize import format
 

@@ -75,6 +75,8 @@ def positive_integer(where: str, name: str, value: Any) -> int:
     number = integer(where, name, value)
     if number < 1:
         raise ValueError(f"{where}: {name} is {number}; expected 1 or more")
+    if number >= 1 << 31:
+        raise ValueError(f"{where}: {name} is {number}; expected at most 2^31 - 1")
     return number
 
 

@@ -42,12 +42,12 @@ class RowChunks:
 
     def state(self, parameters: dict[str, Any], first: int) -> Any:
         """A SketchedLeastSquares of `parameters` that has seen all rows, numbered from `first`. The order of the sums follows from the chunks alone."""
-        import dask
+        from dask.delayed import delayed
 
         starts = itertools.accumulate(self._sizes[:-1], initial=first)
-        states = [dask.delayed(_fitted)(parameters, int(start), *chunk) for start, *chunk in zip(starts, *self._parts)]
+        states = [delayed(_fitted)(parameters, int(start), *chunk) for start, *chunk in zip(starts, *self._parts)]
         while len(states) > 1:
-            states = [dask.delayed(_merged)(states[i : i + MERGED_TOGETHER]) for i in range(0, len(states), MERGED_TOGETHER)]
+            states = [delayed(_merged)(states[i : i + MERGED_TOGETHER]) for i in range(0, len(states), MERGED_TOGETHER)]
         return states[0].compute()
 
 

@@ -92,8 +92,10 @@ class NaiveBayesHead(_Head):
         self._counts: Array | None = None  # [K], sums of weights; means and squared deviations are [K, k]
 
     def partial_fit(self, X: Any, y: Any, weight: Any = None) -> NaiveBayesHead:  # noqa: N803
-        """Adds rows X (n, d) with labels y (n,) and weights (n,), 0 or more; returns self.
+        """Adds rows; returns self.
 
+        Args:
+            X: (n, d). y: labels, (n,). weight: None or (n,), 0 or more.
         Raises:
             TypeError, ValueError: shapes or dtypes that do not fit, NaN or infinity, or a label that is no class. The state is unchanged then.
         """
@@ -106,7 +108,7 @@ class NaiveBayesHead(_Head):
         return self
 
     def merge(self, other: NaiveBayesHead) -> NaiveBayesHead:
-        """Adds the rows of another head; returns self.
+        """Adds the rows of the head `other`; returns self.
 
         Raises:
             TypeError, ValueError: other is not such a head, or has other classes or features.
@@ -133,6 +135,11 @@ class NaiveBayesHead(_Head):
         self._counts = total
 
     def scores(self, X: Any) -> Array:  # noqa: N803
+        """(n, classes): logarithms of the probabilities of the classes, up to a number common to a row, for X (n, d).
+
+        Raises:
+            TypeError, ValueError: X does not fit, or no rows were seen.
+        """
         z = self._mapped(X)
         counts = self._counts
         if counts is None or not counts.sum() > 0:
@@ -165,6 +172,8 @@ class LogisticHead(_Head):
         tolerance: how far to go: the preconditioned gradient of the mean loss, at most. The mean loss is then above the least by some
             tolerance^2, times what the Hessian is smaller than its bound.
         threads: of the pass that makes the Gram matrix.
+    Raises:
+        TypeError, ValueError: an argument is of the wrong type or out of range.
     Attributes:
         coefficients: (K, k). intercepts: (K,); they sum to 0. passes: reads of the source. gradient: what tolerance bounds. loss: the objective.
     Notes:
@@ -231,6 +240,11 @@ class LogisticHead(_Head):
         return self
 
     def scores(self, X: Any) -> Array:  # noqa: N803
+        """(n, classes): logarithms of the probabilities of the classes, up to a number common to a row, for X (n, d).
+
+        Raises:
+            TypeError, ValueError: X does not fit, or the head was not fitted.
+        """
         if not hasattr(self, "coefficients"):
             raise ValueError(f"{self._where}: the head has no coefficients; expected fit first")
         return np.asarray(self._mapped(X) @ self.coefficients.T + self.intercepts)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from . import _arguments, _dense, _solvers
+from ._certificate import Certificate
 from ._problem import Problem
 
 Array = np.ndarray[Any, Any]
@@ -223,7 +224,7 @@ def _least_norm(problem: Problem) -> _solvers.Solution:
     tops = np.abs(a).max(initial=0.0), np.abs(b).max(initial=0.0)
     if any(top > 0 and not 1 / _solvers.OUT_OF_SCALE < top < _solvers.OUT_OF_SCALE for top in tops):
         raise _solvers.OutOfScale(*(int(_dense.column_exponents(top)) for top in tops))
-    certificate = _solvers.Certificate(a, np.linalg.norm(b, axis=0))
+    certificate = Certificate(a, np.linalg.norm(b, axis=0))
     u, values, rows_of_v = _dense.svd(a)
     rank = int(np.sum(values > _solvers.rank_tolerance(problem.rows) * values[0])) if values.size and values[0] > 0 else 0
     x = np.zeros((problem.columns, problem.rights))

@@ -38,7 +38,7 @@ class ArrayChunks:
         X: (n, d) array or list of rows; y: (n,) or (n, k); weights: None or (n,).
         rows: of a chunk; default 16 MiB of X.
     Raises:
-        ValueError: lengths that differ.
+        TypeError, ValueError: rows is no positive number, or lengths that differ.
     """
 
     def __init__(self, X: Any, y: Any, weights: Any = None, *, rows: int | None = None) -> None:  # noqa: N803
@@ -61,7 +61,7 @@ class NpyChunks:
         rows: of a chunk; default 16 MiB of X.
     Raises:
         OSError: a file cannot be read.
-        ValueError: not such a file, or lengths that differ.
+        TypeError, ValueError: rows is no positive number, not such a file, or lengths that differ.
     Notes:
         A chunk is overwritten when the next one is asked for: copy what is kept.
     """

@@ -74,7 +74,7 @@ class SketchedLeastSquares:
         count = max(DEFAULT_ROWS_A_COLUMN * self.columns, self.columns + 16) if rows is None else _arguments.integer(where, "rows", rows)
         if count < least:
             raise ValueError(f"{where}: rows is {count}; expected {least} or more, one above columns")
-        self.rows = count
+        self.rows = _arguments.positive_integer(where, "rows", count)
         self.seed = _arguments.seed_of(where, seed)
         self._threads = _arguments.thread_count(where, threads)
         size = self.columns + self._rights
@@ -89,6 +89,7 @@ class SketchedLeastSquares:
 
     @property
     def rows_seen(self) -> int:
+        """How many rows are in the state."""
         return sum(stop - start for start, stop in self._ranges)
 
     @property
@@ -128,7 +129,7 @@ class SketchedLeastSquares:
         return self
 
     def merge(self, other: SketchedLeastSquares) -> SketchedLeastSquares:
-        """Adds the rows of another state; returns self.
+        """Adds the rows of the state `other`; returns self.
 
         Raises:
             TypeError: other is not such a state.
@@ -207,12 +208,14 @@ class SketchedLeastSquares:
     def solve(self, *, ridge: float = 0.0) -> _lstsq.LstsqResult:
         """The solution that the state knows: from the Gram matrix where its condition allows (up to 1.5e7), else from the sketch.
 
+        Args:
+            ridge: as in `lstsq`.
         Returns:
             LstsqResult of method "gram" or "sketch". backward_error is an upper estimate: the state alone cannot tell rounding from error, so
             by "gram" it is near eps times the condition; by "sketch" it is that of an approximate solution. residual_norm, a difference of
             squares, is without a ridge never below sqrt(eps) |b| = 1.5e-8 |b|, and so standard_errors have a floor too. `refine` gives full accuracy.
         Raises:
-            ValueError: ridge is out of range, or the rank is deficient (of the sketch and the Gram matrix, with the ridge).
+            TypeError, ValueError: ridge is no number or out of range, or the rank is deficient (of the sketch and the Gram matrix, with the ridge).
         """
         where = "solve"
         ridge = _arguments.non_negative(where, "ridge", ridge)
@@ -239,8 +242,10 @@ class SketchedLeastSquares:
         """Upper estimate of the backward error of x, (d,) or (d, k), from the state alone: Karlson and Walden 1997, the rounding of the Gram
         matrix added to the gradient. Not below about eps times the condition; `refine` measures it on the data.
 
+        Args:
+            x: the solution. ridge: as in `lstsq`.
         Raises:
-            ValueError: x has another shape, or ridge is out of range. A deficient rank is no error.
+            TypeError, ValueError: an argument is no number, x has another shape, or ridge is out of range. A deficient rank is no error.
         """
         where = "certificate"
         values = _arguments.matrix(where, "x", x, dimensions=(1, 2)).astype(np.float64)
@@ -348,7 +353,7 @@ class SketchedLeastSquares:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> SketchedLeastSquares:
-        """The state that to_bytes stored.
+        """The state that `to_bytes` stored as data.
 
         Raises:
             ValueError: other data, another version, or damaged bytes.

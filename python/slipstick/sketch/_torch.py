@@ -73,5 +73,5 @@ def lstsq(A: Any, b: Any, weights: Any, options: dict[str, Any]) -> _lstsq.Lstsq
         if part.device.type != "cpu":
             raise TypeError(f"lstsq: {name} is on {part.device}; expected the CPU")
     holder: list[Any] = []
-    x = _Lstsq.apply(A, b, weights, options, holder)
+    x = _Lstsq.apply(A, b, weights, options, holder)  # type: ignore[no-untyped-call]
     return _lstsq.with_tensors(holder[0], x, torch.from_numpy(np.ascontiguousarray(holder[0].standard_errors)).to(x.dtype))

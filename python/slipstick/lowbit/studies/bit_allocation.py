@@ -33,6 +33,7 @@ def column_coefficients(ranges: ArrayLike, inverse_hessian_diagonal: ArrayLike) 
     Returns:
         (columns,) float64.
     Raises:
+        TypeError: an argument is of the wrong type.
         ValueError: shapes differ, or a value is out of range.
 
     >>> column_coefficients([6.0, 3.0], [1.0, 0.5])
@@ -58,6 +59,7 @@ def allocation_loss(coefficients: ArrayLike, bits: ArrayLike, *, exponent: float
         bits: (columns,), real.
         exponent: positive.
     Raises:
+        TypeError: an argument is of the wrong type.
         ValueError: shapes differ, or a value is out of range.
 
     >>> allocation_loss([1, 4], [2.5, 3.5])
@@ -84,6 +86,7 @@ def equal_loss_bits(
         (columns,) float64, with the given mean to rounding. Columns between the bounds lose the same. A column of coefficient 0 gets the
         minimum, unless all others have the maximum.
     Raises:
+        TypeError: an argument is of the wrong type.
         ValueError: a value is out of range.
     Notes:
         O(columns log columns): the level of log2(c_i) / exponent - R_i that is common to the columns is found among sorted break points.
@@ -233,6 +236,7 @@ def released_levels(losses: ArrayLike, mean_bits: float, *, exponent: float = 1.
         (columns,) int64, at least 1: round(2^(mean_bits + log2(loss / geometric mean) / exponent)), halves to even. The bits are log2 of
         it: fractional, and their mean only near mean_bits.
     Raises:
+        TypeError: an argument is of the wrong type.
         ValueError: a value is out of range.
     Notes:
         The code adds 1e-8 to the losses inside the logarithm of the geometric mean, and so does this. Use `integer_bits` for a budget.

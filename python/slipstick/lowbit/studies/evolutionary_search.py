@@ -284,6 +284,7 @@ def kl_divergence(base_logits: ArrayLike, candidate_logits: ArrayLike, *, top: i
     Returns:
         float, nats; 0 for equal logits.
     Raises:
+        TypeError: an argument is of the wrong type.
         ValueError: shapes differ, are empty, or top is not within 1 and classes.
     Notes:
         Computed in float64.

@@ -78,6 +78,7 @@ class ScalingLaw:
         Returns:
             float, or a float64 array of the broadcast shape.
         Raises:
+            TypeError: an argument is of the wrong type.
             ValueError: an argument is out of range, NaN or infinite.
         Notes:
             With block_size 1 the last term is 0: the law then predicts no loss from quantization.
@@ -93,7 +94,7 @@ class ScalingLaw:
     def quantization_penalty(
         self, parameters: ArrayLike, tokens: ArrayLike, exponent_bits: ArrayLike, mantissa_bits: ArrayLike, block_size: ArrayLike = 128
     ) -> Any:
-        """The part of `loss` that quantization costs; arguments, result and errors as there.
+        """The part of the loss that quantization costs; arguments, result and errors as of `loss`.
 
         >>> law = ScalingLaw()
         >>> law.quantization_penalty(1e9, 1e12, 4, 3) < law.quantization_penalty(1e9, 1e12, 2, 1)
@@ -118,6 +119,7 @@ class ScalingLaw:
         Returns:
             (exponent bits, mantissa bits), in closed form; one of the two can be negative below about 1.04 bits.
         Raises:
+            TypeError: an argument is of the wrong type.
             ValueError: bits is out of range.
 
         >>> tuple(round(float(part), 3) for part in ScalingLaw().real_split(8))
@@ -196,6 +198,7 @@ class ScalingLaw:
         Returns:
             float or float64 array: 1 + exponent + mantissa bits, a real number, at the best real split.
         Raises:
+            TypeError: an argument is of the wrong type.
             ValueError: an argument is out of range, or neither tokens nor both of parameters and operations are given.
 
         >>> law = ScalingLaw()
@@ -230,6 +233,7 @@ class ScalingLaw:
         Returns:
             The stationary point of the law in closed form, a minimum; real numbers.
         Raises:
+            TypeError: an argument is of the wrong type.
             ValueError: an argument is out of range.
 
         >>> [round(ScalingLaw().compute_optimal(cost).bits, 1) for cost in (1e21, 1e26, 1e31)]
@@ -292,6 +296,7 @@ def fit(
         huber: the residual from which on the loss grows linearly.
         start: constants to start from; default the paper's.
     Raises:
+        TypeError: an argument is of the wrong type.
         ValueError: lengths differ, fewer than 8 runs, a value is out of range, or runs that cannot tell the constants apart: parameters,
             tokens, exponent bits or mantissa bits take fewer than two values.
     Notes:

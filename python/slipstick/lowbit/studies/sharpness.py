@@ -68,7 +68,7 @@ def cross_entropy(logits: ArrayLike, targets: ArrayLike) -> Any:
     """Negative log-likelihood of the target of every row, in nats: the f of `logit_sharpness`.
 
     Args, Raises:
-        As there.
+        As of `logit_sharpness`.
     Returns:
         float64 array of the shape of targets. NaN where a row holds NaN or +inf; infinity where the target's logit is -inf. Error as there.
 

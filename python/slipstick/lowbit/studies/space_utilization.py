@@ -44,6 +44,7 @@ def log_space_utilization(covariance: ArrayLike, *, mean: ArrayLike | None = Non
         log of V_ellipsoid / V_cube, the side of the cube being the largest upper minus the smallest lower end; -inf where the covariance
         is singular.
     Raises:
+        TypeError: an argument is of the wrong type.
         ValueError: shapes, a covariance that is not symmetric or has a negative eigenvalue beyond rounding, alpha or box out of range, or a
             distribution that is a single point.
     Notes:
@@ -104,6 +105,7 @@ def whitening_transform(covariance: ArrayLike) -> tuple[NDArray[np.float64], NDA
         (O, s): (d, d) float64 with orthonormal columns, the eigenvectors, and (d,) float64, positive. The inverse is (O / s).T: put it before
         the next matrix, and the product stays.
     Raises:
+        TypeError: an argument is of the wrong type.
         ValueError: covariance is not symmetric or not positive definite.
 
     >>> orthogonal, scales = whitening_transform([[2.0, 1.0], [1.0, 2.0]])
@@ -129,6 +131,7 @@ def equalizing_rotation(covariance: ArrayLike) -> NDArray[np.float64]:
     Returns:
         (d, d) float64 orthogonal R; x @ R has the covariance R.T @ covariance @ R, its diagonal constant to about 1e-15 of the largest entry.
     Raises:
+        TypeError: an argument is of the wrong type.
         ValueError: covariance is not symmetric or has a negative eigenvalue.
 
     >>> rotation = equalizing_rotation(np.diag([9.0, 0.0, 0.0]))

@@ -190,7 +190,7 @@ class Sweep:
         return sorted({run.learning_rate for run in self.runs})
 
     def select(self, *, format: Any = ..., learning_rate: float | None = None) -> list[Run]:
-        """The runs of a format, of a learning rate, or of both; ... stands for any format, since None can be one.
+        """The runs of a format, of a learning_rate, or of both; ... stands for any format, since None can be one.
 
         >>> sweep(lambda **of: [1.0, 0.5], ["a", "b"], [0, 1], [0.1], progress=False).select(format="b")[0].format
         'b'
@@ -214,6 +214,9 @@ class Sweep:
     def sensitivity(self, format: Any, initial_loss: float | None = None) -> float:
         """`learning_rate_sensitivity` of a format: the mean final loss over seeds at every rate; a rate at which a run diverged counts as
         initial_loss, by default the mean of the first losses.
+
+        Raises:
+            TypeError, ValueError: there is no run of that format, or as `learning_rate_sensitivity`.
 
         >>> fake = lambda learning_rate, **of: [10.0, {1.0: 3.0, 2.0: 2.5, 3.0: 9.0, 4.0: np.inf}[learning_rate]]
         >>> sweep(fake, ["a"], [0], [1, 2, 3, 4], progress=False).sensitivity("a")
@@ -337,6 +340,7 @@ def learning_rate_sensitivity(losses: ArrayLike, initial_loss: float) -> float:
     Returns:
         Mean of min(loss, initial_loss), less the smallest of them; 0 where all rates are equally good.
     Raises:
+        TypeError: an argument is of the wrong type.
         ValueError: losses is empty or no vector, or initial_loss is not finite.
 
     >>> learning_rate_sensitivity([3.0, 2.5, 9.0, float("inf")], initial_loss=10.0)
