@@ -110,6 +110,8 @@ class BlockReader {
 
   void begin(size_t lines) {
     int table_bits = static_cast<int>(code_size(coder_, 0));
+    columns_ = ColumnTable(table_bits >= kBySlot ? Columns::by_slot : Columns::by_local_text);
+    if (table_bits >= kBySlot) table_bits -= kBySlot;
     if (table_bits < kMinTableBits || table_bits > kMaxTableBits) corrupt_block("the table size is illegal");
     uint32_t session = code_size(coder_, 0) - 1;   // 0 is none: kNoColumn
     const uint32_t templates = code_size(coder_, 0);
@@ -250,7 +252,7 @@ class BlockReader {
   BlockAccount account_;
   size_t text_at_ = 0, strings_at_ = 0;
   std::unique_ptr<Model> model_;
-  ColumnTable columns_;
+  ColumnTable columns_{Columns::by_local_text};
   size_t slots_ = 0;
   std::vector<Program> programs_;
   std::vector<std::string_view> template_texts_;

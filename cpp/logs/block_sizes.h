@@ -1,4 +1,4 @@
-// The sizes that a block under a model begins with.
+// The sizes that a block under a model begins with. The first one is of the tables, and 32 more where every slot is a column of its own.
 #pragma once
 
 #include <cstdint>
@@ -11,6 +11,7 @@
 namespace slipstick::logs {
 
 constexpr int kMinTableBits = 10, kMaxTableBits = 17;
+constexpr int kBySlot = 32;
 
 inline int choose_table_bits(size_t values) {
   int bits = kMinTableBits;

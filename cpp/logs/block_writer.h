@@ -1,10 +1,12 @@
 // Writes a block under a model: its lines' templates and values as symbols, their texts beside them.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <string>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "logs/block_sizes.h"
@@ -18,13 +20,14 @@ namespace slipstick::logs {
 template <class Model, class Coder>
 class BlockWriter {
  public:
-  BlockWriter(const Structure& structure, Effort effort, SwitchedOff off)
-      : in_(structure), plan_(make_plan(structure, effort, off)), off_(off) {}
+  BlockWriter(const Structure& structure, BlockPlan plan, SwitchedOff off) : in_(structure), plan_(std::move(plan)), off_(off) {}
 
-  ModelStreams run() {
+  // The first `lines` lines, all by default.
+  ModelStreams run(size_t lines = SIZE_MAX) {
+    lines = std::min(lines, in_.line_templates.size());
     number_columns();
     int table_bits = choose_table_bits(in_.values.size());
-    code_size(coder_, static_cast<uint32_t>(table_bits));
+    code_size(coder_, static_cast<uint32_t>(table_bits + (plan_.by == Columns::by_slot ? kBySlot : 0)));
     uint32_t session = plan_.session_column == kNoColumn ? kNoColumn : column_numbers_[plan_.session_column];
     code_size(coder_, session == kNoColumn ? 0 : session + 1);
     code_size(coder_, used_templates_);
@@ -33,7 +36,8 @@ class BlockWriter {
     template_numbers_.assign(in_.templates.size(), UINT32_MAX);
     string_numbers_.assign(in_.strings.size(), UINT32_MAX);
     const Value* values = in_.values.data();
-    for (uint32_t id : in_.line_templates) {
+    for (size_t line = 0; line < lines; ++line) {
+      const uint32_t id = in_.line_templates[line];
       code_line(id, values);
       values += plan_.slots[id].columns.size();
     }

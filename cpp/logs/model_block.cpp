@@ -2,20 +2,61 @@
 
 #include "logs/model_block.h"
 
+#include <cstdint>
 #include <utility>
+#include <vector>
 
 #include "logs/block_reader.h"
 #include "logs/block_writer.h"
 #include "logs/fast_model.h"
+#include "logs/limits.h"
 #include "logs/max_model.h"
 #include "logs/row_model.h"
+#include "logs/template_text.h"
 
 namespace slipstick::logs {
+namespace {
+
+constexpr size_t kWideLine = 16;                    // slots a line from which columns by slot are tried
+constexpr size_t kTrialValues = size_t{1} << 16;    // which the trial is made with
+
+// The first lines that have kTrialValues values, if lines are wide and columns by slot would be few enough; 0 if not.
+size_t trial_lines(const Structure& structure) {
+  const std::vector<uint32_t>& lines = structure.line_templates;
+  if (lines.empty() || structure.values.size() / lines.size() < kWideLine) return 0;
+  std::vector<size_t> slots;
+  size_t all = 0, values = 0, count = 0;
+  for (const std::string& text : structure.templates) {
+    slots.push_back(split_template(text).kinds.size());
+    all += slots.back();
+  }
+  if (all > kMaxColumns) return 0;
+  while (count < lines.size() && values < kTrialValues) values += slots[lines[count++]];
+  return count;
+}
+
+template <class Model, class Coder>
+ModelStreams encode(const Structure& structure, Effort effort, SwitchedOff off) {
+  auto plan = [&](Columns by) { return make_plan(structure, by, effort, off); };
+  auto write = [&](BlockPlan of, size_t lines = SIZE_MAX) { return BlockWriter<Model, Coder>(structure, std::move(of), off).run(lines); };
+  auto size = [](const ModelStreams& streams) { return streams.symbols.size() + streams.text.size() / 6; };  // text packs about that well
+  if (off.has(Technique::local_text)) return write(plan(Columns::by_slot));
+  BlockPlan by_text = plan(Columns::by_local_text);
+  const size_t lines = effort == Effort::sketch ? 0 : trial_lines(structure);
+  if (lines == 0) return write(std::move(by_text));
+  BlockPlan by_slot = plan(Columns::by_slot);
+  ModelStreams text_trial = write(by_text, lines), slot_trial = write(by_slot, lines);
+  const bool slot_pays = size(slot_trial) < size(text_trial) - size(text_trial) / 64;
+  if (lines == structure.line_templates.size()) return slot_pays ? slot_trial : text_trial;
+  return write(slot_pays ? std::move(by_slot) : std::move(by_text));
+}
+
+}  // namespace
 
 ModelStreams encode_model(const Structure& structure, Effort effort, SwitchedOff off) {
-  if (effort == Effort::fast) return BlockWriter<FastModel<StreamWriter>, StreamWriter>(structure, effort, off).run();
-  if (effort == Effort::mixed) return BlockWriter<MaxModel<Encoder>, Encoder>(structure, effort, off).run();
-  return BlockWriter<RowModel<Encoder>, Encoder>(structure, effort, off).run();
+  if (effort == Effort::fast) return encode<FastModel<StreamWriter>, StreamWriter>(structure, effort, off);
+  if (effort == Effort::mixed) return encode<MaxModel<Encoder>, Encoder>(structure, effort, off);
+  return encode<RowModel<Encoder>, Encoder>(structure, effort, off);
 }
 
 namespace {

@@ -266,33 +266,25 @@ uint32_t choose_session(const Structure& structure, const std::vector<TemplateSl
 
 }  // namespace
 
-TemplateSlots ColumnTable::add_template(std::string_view text) { return add_keys(column_keys(text)); }
-
-TemplateSlots ColumnTable::add_template_alone(std::string_view text) {
-  std::vector<std::string> keys = column_keys(text);
-  for (std::string& key : keys) key += std::to_string(keys_.size()) + ' ' + std::to_string(&key - keys.data());
-  return add_keys(keys);
-}
-
-TemplateSlots ColumnTable::add_keys(const std::vector<std::string>& keys) {
+TemplateSlots ColumnTable::add_template(std::string_view text) {
   TemplateSlots slots;
-  for (const std::string& key : keys) {
-    auto [it, fresh] = ids_.try_emplace(key, static_cast<uint32_t>(kinds_.size()));
-    if (fresh) {
-      kinds_.push_back(static_cast<uint8_t>(key[0]));
-      keys_.push_back(key);
-    }
-    slots.columns.push_back(it->second);
+  for (std::string& key : column_keys(text)) {
+    const uint32_t next = static_cast<uint32_t>(kinds_.size());
+    const uint32_t column = by_ == Columns::by_slot ? next : ids_.try_emplace(key, next).first->second;
+    slots.columns.push_back(column);
     slots.kinds.push_back(static_cast<uint8_t>(key[0]));
+    if (column != next) continue;
+    kinds_.push_back(static_cast<uint8_t>(key[0]));
+    keys_.push_back(std::move(key));
   }
   return slots;
 }
 
-BlockPlan make_plan(const Structure& structure, Effort effort, SwitchedOff off) {
+BlockPlan make_plan(const Structure& structure, Columns by, Effort effort, SwitchedOff off) {
   BlockPlan plan;
-  ColumnTable table;
-  for (const std::string& text : structure.templates)
-    plan.slots.push_back(off.has(Technique::local_text) ? table.add_template_alone(text) : table.add_template(text));
+  plan.by = by;
+  ColumnTable table(by);
+  for (const std::string& text : structure.templates) plan.slots.push_back(table.add_template(text));
   size_t columns = table.kinds().size();
   plan.columns.resize(columns);
   if (effort == Effort::sketch) return plan;

@@ -159,18 +159,19 @@ TEST(mutated_payloads_behind_the_checksums_are_read_or_refused) {
 
 TEST(mutated_streams_are_read_or_refused) {
   Random random(kSeed + 2);
-  std::string raw = small_log(random);
-  Structure structure = find_structure(raw, LexerOptions());
-  size_t lines = structure.line_templates.size();
-  for (Effort effort : {Effort::fast, Effort::thorough}) {
-    ModelStreams streams = encode_model(structure, effort);
-    CHECK(decodes_to(streams, effort, lines, raw));
-    auto decode = effort == Effort::fast ? decode_fast : decode_model;
-    for (size_t i = 0; i < rounds(4000); ++i) {
-      ModelStreams bad = streams;
-      (random.chance(2) ? bad.symbols : bad.text) = mutate(random.chance(2) ? streams.symbols : streams.text, random);
-      survives([&] { CHECK(decode(bad.symbols, bad.text, lines, raw.size(), nullptr).size() == raw.size()); });
-      decodes_to(bad, effort, lines, raw);
+  for (const std::string& raw : {small_log(random), wide_log(40, random.next())}) {
+    Structure structure = find_structure(raw, LexerOptions());
+    size_t lines = structure.line_templates.size();
+    for (Effort effort : {Effort::fast, Effort::thorough}) {
+      ModelStreams streams = encode_model(structure, effort);
+      CHECK(decodes_to(streams, effort, lines, raw));
+      auto decode = effort == Effort::fast ? decode_fast : decode_model;
+      for (size_t i = 0; i < rounds(2000); ++i) {
+        ModelStreams bad = streams;
+        (random.chance(2) ? bad.symbols : bad.text) = mutate(random.chance(2) ? streams.symbols : streams.text, random);
+        survives([&] { CHECK(decode(bad.symbols, bad.text, lines, raw.size(), nullptr).size() == raw.size()); });
+        decodes_to(bad, effort, lines, raw);
+      }
     }
   }
 }
@@ -206,7 +207,7 @@ TEST(archives_with_repaired_checksums_are_read_or_refused_in_bounded_memory) {
   Random random(kSeed + 4);
   std::vector<Parts> archives;
   for (Level level : quick_levels())
-    for (const std::string& raw : {small_log(random), std::string(500, 'x'), random.bytes(100)})
+    for (const std::string& raw : {small_log(random), wide_log(40, random.next()), std::string(500, 'x'), random.bytes(100)})
       archives.push_back(Parts::read(pack(raw + "\n", level)));
   size_t came_through = 0, most = 0;
   for (size_t i = 0; i < rounds(10000); ++i) {
@@ -239,6 +240,7 @@ TEST(searches_in_damaged_archives_end_and_patterns_of_any_bytes_are_compiled_or_
   RunCodec codec;
   std::vector<Parts> archives;
   for (Level level : all_levels()) archives.push_back(Parts::read(pack(server_log(400, random.next()), level)));
+  for (Level level : all_levels()) archives.push_back(Parts::read(pack(wide_log(60, random.next()), level)));
   const std::vector<std::string> patterns = {"job", "^2.*[0-9]$", "\\bworker\\>", "", "x*", "a\\{2,3\\}\\|error"};
   size_t found = 0;
   for (size_t i = 0; i < rounds(2000); ++i) {

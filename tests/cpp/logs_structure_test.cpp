@@ -226,6 +226,31 @@ TEST(a_value_that_never_changes_is_part_of_the_template) {
   CHECK_EQUAL(used.begin()->first, "host 7 at port 8080 sent <*>");
 }
 
+TEST(slots_are_columns_of_their_own_where_that_pays) {
+  // The least size of the tables is 10; 32 more says that columns are by slot. `fast` begins with two sizes before its header.
+  auto by_slot = [](const std::string& data) {
+    const Structure structure = find_structure(data, {});
+    const ModelStreams streams = encode_model(structure, Effort::fast);
+    const size_t lines = structure.line_templates.size();
+    CHECK(decodes_to(streams, Effort::fast, lines, data));
+    for (Effort effort : {Effort::thorough, Effort::mixed}) CHECK(decodes_to(encode_model(structure, effort), effort, lines, data));
+    ByteReader in(streams.symbols);
+    in.varint();
+    for (uint64_t left = 2 * in.varint(); left > 0; --left) in.varint();
+    return in.varint() >= 32 + 10;
+  };
+  CHECK(by_slot(wide_log(300, kSeed)));
+  CHECK(!by_slot(server_log(2000, kSeed)));
+  ColumnTable shared(Columns::by_local_text), own(Columns::by_slot);
+  const std::string text("a=\0\1 a=\0\1 b=\0\4", 14);
+  CHECK_EQUAL(shared.add_template(text).columns.size(), 3u);
+  CHECK_EQUAL(own.add_template(text).columns.size(), 3u);
+  shared.add_template(text);
+  own.add_template(text);
+  CHECK_EQUAL(own.kinds().size(), 6u);
+  CHECK_EQUAL(shared.kinds().size(), 3u);   // the first "a=" has nothing in front of it
+}
+
 TEST(templates_beyond_the_limits_of_a_block_become_raw_lines) {
   // Words that never repeat: every three lines are a template and a column of their own.
   Random random(kSeed + 8);
@@ -241,7 +266,7 @@ TEST(templates_beyond_the_limits_of_a_block_become_raw_lines) {
     data += "\n";
   }
   Structure structure = find_structure(data, {});
-  ColumnTable columns;
+  ColumnTable columns(Columns::by_local_text);
   size_t slots = 0, raw_lines = 0;
   for (const std::string& text : structure.templates) slots += columns.add_template(text).columns.size();
   for (uint32_t id : structure.line_templates) raw_lines += id == kRawTemplate;

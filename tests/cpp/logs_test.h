@@ -139,6 +139,25 @@ inline std::string server_log(size_t lines, uint64_t seed) {
   return out;
 }
 
+// Statistics of several parts, each with counters of its own pace behind the same text: columns by slot pay.
+inline std::string wide_log(size_t lines, uint64_t seed) {
+  Random random(seed);
+  constexpr size_t kParts = 7;
+  unsigned counters[kParts][3] = {};
+  std::string out;
+  for (size_t i = 0; i < lines; ++i) {
+    out += format("{\"at\":%u,\"parts\":[", static_cast<unsigned>(1000000 + i * 5000 + random.below(9)));
+    for (size_t part = 0; part < kParts; ++part) {
+      for (size_t n = 0; n < 3; ++n)
+        counters[part][n] += static_cast<unsigned>((part * part * 997 + n * 31 + 1) * (90 + random.below(20)) / 100);
+      out += format("{\"received\":%u,\"delivered\":%u,\"abandoned\":%u},", counters[part][0], counters[part][1], counters[part][2]);
+    }
+    out.back() = ']';
+    out += "}\n";
+  }
+  return out;
+}
+
 inline std::string pack(std::string_view raw, Level level, int threads = 1) {
   RunCodec codec;
   Compressor compressor(level, threads, codec);

@@ -40,6 +40,9 @@ int main(int count, char** words) {
     }
   }
   write(folder / "logs_decode" / "joined", archives[0] + archives[3]);
+  for (Level level : all_levels()) {
+    write(folder / "logs_decode" / ("wide_" + level_names()[static_cast<size_t>(level)]), pack(wide_log(40, 1), level));
+  }
   const std::string max = pack(server_log(12, 1), Level::max);
   write(folder / "logs_decode" / "server_max", max);
   write(folder / "logs_grep" / "query_max", std::string("\1", 1) + "sshd|[0-9]+%\n" + max);

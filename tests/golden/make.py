@@ -69,6 +69,18 @@ def session_log() -> bytes:
     return "".join(lines).encode()
 
 
+def wide_log(count: int) -> bytes:
+    """Lines of statistics: many counters behind the same names, each with a pace of its own."""
+    state, lines, counters = 3, [], [0] * 21
+    for i in range(count):
+        for counter in range(21):
+            state = (state * 6364136223846793005 + 1442695040888963407) % 2**64
+            counters[counter] += (counter * counter * 997 + 31) * (90 + (state >> 33) % 20) // 100
+        parts = (f'{{"received":{a},"delivered":{b},"abandoned":{c}}}' for a, b, c in zip(*[iter(counters)] * 3, strict=True))
+        lines.append(f'{{"at":{1764000000 + 5 * i},"parts":[{",".join(parts)}]}}\n')
+    return "".join(lines).encode()
+
+
 def contents() -> dict[str, tuple[bytes, str]]:
     """Name of each golden archive, its raw bytes and its level."""
     return {
@@ -79,6 +91,9 @@ def contents() -> dict[str, tuple[bytes, str]]:
         "v1_empty.slip": (b"", "default"),
         "v1_records.slip": (noisy_log(), "default"),
         "v1_max.slip": (session_log(), "max"),
+        "v1_by_slot.slip": (wide_log(60), "default"),
+        "v1_by_slot_fast.slip": (wide_log(60), "fast"),
+        "v1_by_slot_max.slip": (wide_log(20), "max"),  # the reader of the tests is slow
     }
 
 

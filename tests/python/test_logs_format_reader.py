@@ -6,6 +6,7 @@ from pathlib import Path
 
 import format_reader
 import pytest
+from format_reader.block import Block
 
 import slipstick
 from slipstick import logs
@@ -81,9 +82,12 @@ CASES = {
 
 
 @pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.stem)
-def test_golden_archives(path):
+def test_golden_archives(path, monkeypatch):
+    read_text, by_slot = Block.read_text, []
+    monkeypatch.setattr(Block, "read_text", lambda self, bits, templates: (read_text(self, bits, templates), by_slot.append(self.by_slot)))
     archive = path.read_bytes()
     assert format_reader.read(archive) == logs.decompress(archive)
+    assert any(by_slot) == ("by_slot" in path.stem)
 
 
 # The reader takes seconds for much text under `max`.

@@ -4,7 +4,8 @@
 // piece of a line, which is a fifth to a fortieth of the bytes. Design:
 //   1. lexer.h      numbers, times, identifiers of a line become slots; the rest is its shape.
 //   2. structure.h  shapes that differ in words merge: templates. Lines are now template ids and values.
-//   3. plan.h       each column (slots with the same local text) gets the guesses that foretell it best, by trial.
+//   3. plan.h       each column (slots with the same local text; on wide lines, where that pays, one slot) gets the guesses that foretell
+//                   it best, by trial.
 //   4. row_model.h  `default`: each guess is one adaptive binary decision; only surprises are written out.
 //      max_model.h  `max`: all contexts are asked, and every decision is mixed from what they say (mixing.h).
 //      fast_model.h `fast`: runs of right guesses and surprises as bytes of a column, under zstd.

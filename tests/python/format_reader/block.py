@@ -130,6 +130,8 @@ class Block:
 
     def read_text(self, bits: int, templates: int) -> None:
         """The guess table of 2^bits, and where template texts and the sections of columns are."""
+        self.by_slot = bits >= 32
+        bits -= 32 * self.by_slot
         check(10 <= bits <= 17, "illegal table size")
         self.table = [Guess() for _ in range(2**bits)]
         self.template_texts = [self.text_line() for _ in range(templates)]
@@ -210,14 +212,15 @@ class Block:
         check(self.slot_total <= 2**19, "too many slots")
         self.templates.append(template)
         self.slots.append([self.slot_class() for _ in template.kinds])
-        for key in template.keys:
+        keys = [(*key, len(self.templates), slot) if self.by_slot else key for slot, key in enumerate(template.keys)]
+        for key in keys:
             if key not in self.column_of_key:
                 column = Column(len(self.columns), key[0])
                 check(column.number < 2**14, "too many columns")
                 self.column_of_key[key] = column
                 self.columns.append(column)
                 self.read_plan(column)
-        self.template_columns.append([self.column_of_key[key] for key in template.keys])
+        self.template_columns.append([self.column_of_key[key] for key in keys])
 
     def read(self, lines: int, raw_size: int) -> bytes:
         self.begin()
