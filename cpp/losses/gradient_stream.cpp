@@ -45,7 +45,6 @@ void check_options(const char* where, const BackwardOptions& options) {
 
 void clear(const Head& head, const Gradients& out, const BackwardOptions& options) {
   if (out.hidden) std::fill_n(static_cast<char*>(out.hidden), head.rows * head.width * element_bytes(head.format), char{0});
-  if (out.weight) prefer_large_pages(out.weight, static_cast<size_t>(head.vocabulary * head.width * element_bytes(head.format)));
   if (options.dropped) std::fill_n(options.dropped, head.rows, 0.0);
 }
 

@@ -22,7 +22,7 @@ inline int64_t slot_begin(int64_t slot, int64_t blocks) { return slot * blocks /
 constexpr int64_t kRoundedBlocks = 8, kRoundedColumns = kRoundedBlocks * kBlockColumns;
 
 void check_options(const char* where, const BackwardOptions& options);
-// Gradients of hidden and dropped sums of all rows to 0, for those that are skipped. That of weight is readied for its first touches.
+// Gradients of hidden and dropped sums of all rows to 0, for those that are skipped.
 void clear(const Head& head, const Gradients& out, const BackwardOptions& options);
 
 // More rows in a chunk without kept logits push its blocks out of the second cache.

@@ -207,3 +207,12 @@ def test_what_has_no_gradient_refuses_one():
     gradient = torch.autograd.grad(forward.sum(), tensors[0], create_graph=True)[0]
     with pytest.raises(RuntimeError, match="a gradient of a gradient is asked for"):
         torch.autograd.grad(gradient.sum(), tensors[0])
+
+
+def test_heads_on_different_devices_are_refused():
+    tensors, targets = heads(5, 9, torch.float32)
+    first, second = tensors[:3], [x.detach().to("meta") for x in tensors[3:]]
+    with pytest.raises(ValueError, match="two_head_statistics: second_hidden is on meta; expected cpu, as hidden is there"):
+        statistics([*first, *second], targets)
+    with pytest.raises(ValueError, match="two_head_statistics: targets is on meta; expected cpu"):
+        statistics(tensors, targets.to("meta"))

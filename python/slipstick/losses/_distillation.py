@@ -68,9 +68,12 @@ def distillation_loss(
         ValueError: shapes do not fit, a number is out of range, divergence or reduction is unknown.
         TypeError: an argument is no tensor, targets is not int64. IndexError: a label is out of range.
     Notes:
+        Heads may be of different dtypes. Under torch.autocast both are taken in its dtype; without it each is taken as it is, and where
+        hidden and weight of a head differ, the narrower one is widened, which copies it. Tensors are on the processor (or "meta").
         Eight products of the size of the logits where both heads get gradients, six where the teacher does not; two more for
         jensen_shannon. Sums are taken as in row_statistics, so that half-precision heads give what their widened values do, and memory
-        is that of row_statistics. A class whose logits are -inf on both sides counts for nothing. Errors: see two_head_statistics. Classes of probability below e^-87 count for nothing.
+        is that of row_statistics. A class whose logits are -inf on both sides counts for nothing, and so do classes of probability below
+        e^-87. Errors: see two_head_statistics.
     Source: Hinton, Vinyals and Dean 2015 (arXiv:1503.02531) for T^2; Agarwal et al. 2024, On-policy distillation (arXiv:2306.13649) for
         the mixture; Yang et al. 2024 (arXiv:2411.08937), whose code has both binary forms (without its clamp of s to [1e-8, 1 - 1e-8]).
     """

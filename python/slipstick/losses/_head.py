@@ -129,6 +129,8 @@ def check_topk(function: str, topk: int, vocabulary: int) -> None:
 
 def check_target_range(function: str, targets: Any, vocabulary: int, ignore_index: int) -> None:
     """Raises IndexError, as torch does, where a label that counts is no class."""
+    if len(targets) == 0 or (int(targets.min()) >= 0 and int(targets.max()) < vocabulary):  # fewer steps than the full question
+        return
     wrong = (targets != ignore_index) & ((targets < 0) | (targets >= vocabulary))
     if bool(wrong.any()):
         row = int(wrong.nonzero()[0][0])

@@ -78,16 +78,19 @@ def row_statistics_and_grad(
         a = b * (1 - found["expected"]) + (0 if a is None else a)
     c = 2 * g["second_moment"] / head.vocabulary if "second_moment" in g else None
     d = g["mean"] / head.vocabulary if "mean" in g else None
-    single = [(head.targets, g["target"])] if "target" in g else []
+    single = [(head.targets, g["target"])] if "target" in g and head.targets is not None else []
     single += [(found["argmax"], g["maximum"])] if "maximum" in g else []
     index = np.stack([x for x, _ in single], 1) if single else None
     value = np.stack([x for _, x in single], 1) if single else None
     gradients = _empty(head)
-    lse, *coefficients = (None if x is None else np.ascontiguousarray(x, np.float64) for x in (found["lse"], a, b, c, d))
-    at = [address(x) for x in (lse, *coefficients)]
+    rows = [None if x is None else np.ascontiguousarray(x, np.float64) for x in (found["lse"], a, b, c, d)]
+    at_lse, at_a, at_b, at_c, at_d = map(address, rows)
+    to_hidden, to_weight, to_bias = map(address, gradients)
     bound = _head.filter_bound(name, filter_eps, head.hidden.dtype.name)
-    to = [address(x) for x in gradients]
-    _core.backward(head.core, *[*at, len(single), address(index), address(value), *to, budget, bound, 0, count])
+    _core.backward(
+        head.core, at_lse, at_a, at_b, at_c, at_d, len(single), address(index), address(value), to_hidden, to_weight, to_bias,
+        budget, bound, 0, count,
+    )  # fmt: skip
     return statistics, *gradients
 
 
@@ -141,29 +144,34 @@ def two_head_statistics_and_grad(
     one, other = (head.core for head in found.heads)
     passes: list[tuple[Gradients, Gradients]] = []
 
-    def room() -> tuple[tuple[int, ...], tuple[int, ...]]:
+    def room() -> tuple[tuple[int, int, int], tuple[int, int, int]]:
+        """Addresses of gradients of both heads."""
         passes.append((_empty(found.heads[0]), _empty(found.heads[1])))
-        first, second = (tuple(address(x) for x in each) for each in passes[-1])
-        return first, second
+        (hidden, weight, bias), (second_hidden, second_weight, second_bias) = (map(address, each) for each in passes[-1])
+        return (hidden, weight, bias), (second_hidden, second_weight, second_bias)
 
     for kind, arrays in found.divergences.items():
-        by = [g.get(each) for each in (*DIVERGENCES[kind], None, None, None)[: len(arrays)]]
-        if any(x is not None for x in by):
-            at = [address(x) for x in arrays]
-            _core.divergence_backward(one, other, kind, mixture, *[*at, tuple(address(x) for x in by), *room(), budget, count])
-    by_target, by_lse = (g.get(each) for each in COMBINED)
-    if by_target is not None or by_lse is not None:
-        at = [address(x) for x in (found.least, found.combined_lse, by_lse, by_target)]
-        _core.combined_backward(one, other, coefficient, *[*at, *room(), budget, count])
+        if not any(each in g for each in DIVERGENCES[kind]):
+            continue
+        by = [address(g.get(each)) for each in DIVERGENCES[kind]]
+        by_forward, by_reverse, by_lse, by_second_lse = by + [0] * (len(arrays) - len(by))
+        forward, reverse, lse, second_lse = map(address, arrays)
+        upstream_of = (by_forward, by_reverse, by_lse, by_second_lse)
+        _core.divergence_backward(one, other, kind, mixture, forward, reverse, lse, second_lse, upstream_of, *room(), budget, count)
+    if any(each in g for each in COMBINED):
+        to_target, to_lse = (address(g.get(each)) for each in COMBINED)
+        at_least, at_lse = address(found.least), address(found.combined_lse)
+        _core.combined_backward(one, other, coefficient, at_least, at_lse, to_lse, to_target, *room(), budget, count)
     if not passes:
         room()
-        for x in (x for each in passes[0] for x in each if x is not None):
-            x[...] = 0
+        for zeros in (*passes[0][0], *passes[0][1]):
+            if zeros is not None:
+                zeros[...] = 0
     first, second = passes[0]
     for more in passes[1:]:
-        for x, y in zip((*first, *second), (*more[0], *more[1]), strict=True):
-            if x is not None:
-                x += y
+        for total, part in zip((*first, *second), (*more[0], *more[1]), strict=True):
+            if total is not None and part is not None:
+                total += part
     return statistics, first, second
 
 

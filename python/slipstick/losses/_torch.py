@@ -367,13 +367,13 @@ def _cross_entropy(
         address(losses),
         address(lse),
     )
-    return losses.sum(), dropped if filter_eps > 0 else torch.zeros_like(losses), *gradients
+    return losses.sum().to(sum_type(hidden.dtype)), dropped if filter_eps > 0 else torch.zeros_like(losses), *gradients
 
 
 def _cross_entropy_fake(*arguments: Any) -> tuple[torch.Tensor, ...]:
     hidden, weight, targets, bias = arguments[:4]
     check_tensors("linear_cross_entropy", hidden, weight, targets, bias)
-    total, dropped = hidden.new_empty((), dtype=torch.float64), hidden.new_empty((hidden.shape[0],), dtype=torch.float64)
+    total, dropped = hidden.new_empty((), dtype=sum_type(hidden.dtype)), hidden.new_empty((hidden.shape[0],), dtype=torch.float64)
     return total, dropped, *empty_gradients(hidden, weight, bias, *arguments[7:10])
 
 

@@ -49,7 +49,7 @@ def torch_linear_cross_entropy(
     if weighted_smoothing and process_group is not None:
         raise ValueError(f"{_NAME}: class_weight with process_group and label_smoothing; expected at most two of them")
     of_label = None if class_weight is None else class_weight.to(torch.float64)[torch.where(counts, labels, 0)]
-    factor = torch.where(counts, 1.0 if weights is None else weights.to(torch.float64), 0.0).to(torch.float64)
+    factor = counts.to(torch.float64) if weights is None else torch.where(counts, weights.to(torch.float64), 0.0)
     row_weight = factor if of_label is None else factor * of_label
 
     differentiated = torch.is_grad_enabled()
@@ -63,9 +63,9 @@ def torch_linear_cross_entropy(
             "cross_entropy_and_gradients", rows, c, labels, bias, scaled, label_smoothing, z_loss, *need, *_head.map_name(_NAME, softcap, None), 1.0, ignore_index,
             workspace, _head.filter_bound(_NAME, filter_eps, _name(rows.dtype)), threads,
         )  # fmt: skip
-        if reduction == "mean":  # 0 / 0 as in torch
+        if reduction == "mean" and not (readable(counts) and bool(counts.any())):  # 0 / 0 as in torch
             total = torch.where(counts.any(), total, float("nan"))
-        return total.to(sum_type(rows.dtype))
+        return total
 
     smoothed = label_smoothing > 0 and not weighted_smoothing
     common: dict[str, Any] = {"ignore_index": ignore_index, "filter_eps": filter_eps, "workspace": workspace}

@@ -63,6 +63,9 @@ class TwoHeads:
         check_reduction(name, reduction)
         check_head(name, first.hidden, first.weight, targets)
         check_second_head(name, first.hidden, first.weight, second.hidden, second.weight, names)
+        for argument, tensor in ((names[0], second.hidden), ("targets", targets)):
+            if tensor is not None and tensor.device != first.hidden.device:
+                raise ValueError(f"{name}: {argument} is on {tensor.device}; expected {first.hidden.device}, as hidden is there")
         cap = 0.0 if softcap is None else _head.number(name, "softcap", softcap)
         check_number(name, "softcap", cap, "a positive number or None", lambda x: softcap is None or 0 < x < math.inf)
         factor = _head.number(name, "scale", scale)
