@@ -37,7 +37,7 @@ void round_block(const Format& format, Rounding rounding, const Random& random, 
 // Stochastic rounding in a code book by given random numbers, in place; count <= kBlock.
 void round_codebook_given(const Format& format, int random_bits, const uint32_t* numbers, float* t, int64_t count);
 
-// Codes of x, as round_block makes the values; returns how many NaN came.
+// Codes of x, as round_block makes the values; returns how many NaN came that the format has no code for, else any number.
 int64_t encode_block(const Format& format, Rounding rounding, const Random& random, const float* x, void* codes, int64_t start,
                      int64_t count);
 

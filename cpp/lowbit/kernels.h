@@ -20,7 +20,8 @@ using RoundKernel = void (*)(const Grid& grid, const RandomAt& random, const flo
 struct Kernels {
   const char* isa;
   RoundKernel round[kRoundings];
-  // Codes of x in nearest even without the values in between, where can_code_nearest; they return how many NaN they saw. count < 2^32.
+  // Codes of x in nearest even without the values in between, where can_code_nearest. They return how many NaN they saw if the format has no
+  // code for them, else 0.
   bool (*can_code_nearest)(const Grid& grid);
   int64_t (*code_nearest_8)(const Grid& grid, const float* x, uint8_t* codes, int64_t count);
   int64_t (*code_nearest_16)(const Grid& grid, const float* x, uint16_t* codes, int64_t count);

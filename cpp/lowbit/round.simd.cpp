@@ -48,7 +48,7 @@ template <Rounding mode> void round(const Grid& grid, const RandomAt&, const flo
 
 // Codes of floats in nearest even, in one step: a sum of Quick holds the number of units in its last bits, and a binade further on is 2^mantissa_bits
 // codes further on.
-struct QuickCoder {
+template <bool saturates> struct QuickCoder {
   U32 exponent, least, lift, least_unit, max_code, beyond_code, nan_code;
   F32 clamp;
   int dropped_bits, sign_shift;
@@ -74,13 +74,9 @@ struct QuickCoder {
     const F32 a = min_or_second(clamp, abs(x));
     const U32 unit = simd::max(as_u32(a) & exponent, least) + lift;
     const U32 units = as_u32(a + as_f32(unit)) - unit;
-    U32 code = units + ((unit - least_unit) >> dropped_bits);
-    code = select(as_i32(code) > as_i32(max_code), beyond_code, code);
-    code = select(is_nan(x), nan_code, code);
-    return code | ((word >> sign_shift) & sign_mask);
-  }
-  static bool fits(const Grid& grid) {
-    return grid.quick && !grid.twos_complement && grid.negative_zero && grid.mantissa_bits <= 20 && grid.bits <= 16;
+    const U32 code = units + ((unit - least_unit) >> dropped_bits);
+    const U32 held = saturates ? min(code, max_code) : select(as_i32(code) > as_i32(max_code), beyond_code, code);
+    return select(is_nan(x), nan_code, held) | ((word >> sign_shift) & sign_mask);
   }
 };
 
@@ -89,20 +85,29 @@ inline void store_codes(U32 codes, uint16_t* to) { store_low16(codes, to); }
 inline void store_first_codes(U32 codes, uint8_t* to, int64_t count) { store_first_low8(codes, to, count); }
 inline void store_first_codes(U32 codes, uint16_t* to, int64_t count) { store_first_low16(codes, to, count); }
 
-template <typename Code> int64_t code_nearest(const Grid& grid, const float* x, Code* codes, int64_t count) {
-  const QuickCoder coder(grid);
-  U32 nan = U32::all(0);
-  int64_t i = 0;
+// counts_nan: of a format without NaN.
+template <bool saturates, bool counts_nan, typename Code>
+int64_t code_nearest_in(const Grid& grid, const float* x, Code* codes, int64_t count) {
+  const QuickCoder<saturates> coder(grid);
+  int64_t nan = 0, i = 0;
   const auto step = [&](F32 v) {
-    nan += as_lanes(is_nan(v), U32::all(1));
+    if constexpr (counts_nan) nan += simd::count(is_nan(v));
     return coder(v);
   };
   for (; i + F32::lanes <= count; i += F32::lanes) store_codes(step(F32::load(x + i)), codes + i);
   if (i < count) store_first_codes(step(F32::load_first(x + i, count - i, 0.0f)), codes + i, count - i);
-  return reduce_add(nan);
+  return nan;
 }
 
-bool can_code_nearest(const Grid& grid) { return QuickCoder::fits(grid); }
+template <typename Code> int64_t code_nearest(const Grid& grid, const float* x, Code* codes, int64_t count) {
+  if (grid.overflow[0] != grid.max[0]) return code_nearest_in<false, false>(grid, x, codes, count);  // there is an infinity or a NaN
+  if (grid.nan_code == ~0u) return code_nearest_in<true, true>(grid, x, codes, count);
+  return code_nearest_in<true, false>(grid, x, codes, count);
+}
+
+bool can_code_nearest(const Grid& grid) {
+  return grid.quick && !grid.twos_complement && grid.negative_zero && grid.mantissa_bits <= 20 && grid.bits <= 16;
+}
 
 // y[i] = function(x[i], word, part), with the random numbers as for_each_random_word has them. Never past the caches: the arithmetic hides what
 // stores cost (lowbit.py: stochastic).
