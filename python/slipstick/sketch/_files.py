@@ -1,6 +1,6 @@
-"""Ranges of bytes of a file, read at the speed of its disk.
+"""Ranges of bytes of a file, read past the system's cache.
 
-What the system's cache does not hold is read past it (O_DIRECT): to fill the cache with a file larger than it costs more than the disk takes, several times
+What the cache holds is taken from it, the rest is read with O_DIRECT: to fill the cache with a file larger than it costs more than the disk takes, several times
 more where pages are new to the machine. Where a file system cannot do that, the read is an ordinary one.
 """
 
