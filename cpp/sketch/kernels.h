@@ -7,6 +7,13 @@
 
 namespace slipstick::sketch {
 
+// Rows that are read later. A kernel that computes for long asks for their lines meanwhile, or memory would stand still.
+struct Ahead {
+  const char* data = nullptr;
+  int64_t stride = 0, bytes = 0;  // from row to row, and of a row, in bytes
+  int64_t rows = 0;
+};
+
 // Some columns of one block of kHadamardRows global rows. Of the block's rows only [first, end) are at hand; the others count as zero.
 struct HadamardStrip {
   const double* data = nullptr;  // row `first`
@@ -15,13 +22,6 @@ struct HadamardStrip {
   int64_t columns = 0;
   const int32_t* sources = nullptr;  // [kHadamardRows]: the row that P puts at each place
   const double* signs = nullptr;     // [kHadamardRows]: the sign of each place, the diagonal of D
-};
-
-// Rows that are read next. A kernel that computes for long asks for their lines meanwhile, or memory would stand still.
-struct Ahead {
-  const char* data = nullptr;
-  int64_t stride = 0, bytes = 0;  // from row to row, and of a row, in bytes
-  int64_t rows = 0;
 };
 
 // The sums of one band of a strip, those of a nonzero, stay in the first-level cache: 16 KiB for 8 nonzeros and 1024 rows of sketch.
@@ -47,14 +47,14 @@ struct Kernels {
   // 2 * place + bit.
   void (*targets)(const uint32_t* words, int64_t count, int32_t first, uint32_t size, uint32_t* out);
   // A strip of at most kScatterColumns columns of a tile: for each nonzero q and row r, sums[place] += +-magnitude * row r of the strip,
-  // with place and sign in targets[q * rows + r]. A row of sums is the strip's columns padded to kScatterPadding. The rows of `next` are
-  // prefetched. work holds `rows` rows of a strip.
-  void (*scatter)(const double* tile, int64_t stride, int64_t rows, int64_t columns, const Ahead& next, const uint32_t* targets,
-                  double magnitude, int64_t nonzeros, double* work, double* sums);
+  // with place and sign in targets[q * rows + r]. A row of sums is the strip's columns padded to kScatterPadding. The rows of `next`, the strip that
+  // follows, and of `later`, whole rows in the order of memory, are prefetched. work holds `rows` rows of a strip.
+  void (*scatter)(const double* tile, int64_t stride, int64_t rows, int64_t columns, const Ahead& next, const Ahead& later,
+                  const uint32_t* targets, double magnitude, int64_t nonzeros, double* work, double* sums);
   int64_t hadamard_panel;  // columns that are transformed together
   // t = H D P strip; sums[p][j] += sample_signs[j] * t[sampled[j]] for each panel p of hadamard_panel columns, sums [panels, samples,
-  // hadamard_panel]. The rows of `next` are prefetched. work holds kHadamardRows rows of whole panels.
-  void (*hadamard)(const HadamardStrip& strip, const HadamardStrip& next, int64_t samples, const int32_t* sampled,
+  // hadamard_panel]. The rows of `next` and `later` are prefetched as by scatter. work holds kHadamardRows rows of whole panels.
+  void (*hadamard)(const HadamardStrip& strip, const HadamardStrip& next, const Ahead& later, int64_t samples, const int32_t* sampled,
                    const double* sample_signs, double* work, double* sums);
   // Words of RandomStream(seed, purpose) for the blocks first, first + step and so on: word w of the i-th of them to out[w * count + i].
   void (*random_words)(uint64_t seed, uint32_t purpose, uint64_t first, uint64_t step, int64_t count, uint32_t* out);

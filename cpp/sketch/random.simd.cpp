@@ -3,6 +3,7 @@
 #include "simd/vec.h"
 #include "sketch/hadamard.h"
 #include "sketch/kernels.h"
+#include "sketch/prefetch.h"
 #include "sketch/products.h"
 
 namespace slipstick::sketch::SLIPSTICK_ISA_NAMESPACE {
@@ -13,9 +14,8 @@ using simd::I64;
 using simd::U32;
 using simd::U64;
 constexpr int64_t kLanes = F64::lanes;
-constexpr int64_t kLine = 64;  // bytes
-constexpr int64_t kTogether = 16;  // rows between prefetches of as many lines as are due
-constexpr int kBands = 2;  // nonzeros at once: a row is loaded once for both, and a sum seldom waits for the store of the row before
+constexpr int64_t kTogether = 16;  // rows between prefetches of what is due
+constexpr int kBands = 4;  // nonzeros at once: a row is loaded once for all, and a sum seldom waits for the store of the row before
 
 // The columns of a row in vectors; after the last column come zeros.
 template <int vectors> void load_row(const double* row, int64_t columns, F64 (&values)[vectors]) {
@@ -24,19 +24,31 @@ template <int vectors> void load_row(const double* row, int64_t columns, F64 (&v
   }
 }
 
-// Rows [first, end) of `rows` to their targets of some nonzeros. The first time they come from where they lie and are also kept in `work`,
-// close together.
+// A strip of columns of a tile on its way to its sums.
+struct Scatter {
+  const double* tile;
+  int64_t stride, rows, columns;
+  Ahead next, later;
+  double magnitudes[2];
+  int64_t nonzeros;
+  double *work, *sums;
+};
+
+// Rows [first, end) to their targets of some nonzeros. The first time they come from where they lie and are also kept in `work`, close together.
 template <int vectors, int bands, bool first_time>
-void scatter_rows(const double* tile, int64_t stride, int64_t first, int64_t end, int64_t rows, int64_t columns, const uint32_t* targets,
-                  const double* magnitudes, double* work, double* sums) {
+void scatter_rows(const Scatter& to_do, int64_t first, int64_t end, const uint32_t* targets) {
   constexpr int64_t kWidth = vectors * kLanes;
-  for (int64_t r = first; r < end; ++r) {
+  // Local, as every store could change what is in memory.
+  const double *tile = to_do.tile + first * to_do.stride, magnitudes[] = {to_do.magnitudes[0], to_do.magnitudes[1]};
+  const int64_t stride = to_do.stride, rows = to_do.rows, columns = to_do.columns;
+  double *kept = to_do.work + first * kWidth, *sums = to_do.sums;
+  for (int64_t r = first; r < end; ++r, tile += stride, kept += kWidth) {
     F64 values[vectors];
     if constexpr (first_time) {
-      load_row(tile + r * stride, columns, values);
-      for (int v = 0; v < vectors; ++v) values[v].store(work + r * kWidth + v * kLanes);
+      load_row(tile, columns, values);
+      for (int v = 0; v < vectors; ++v) values[v].store(kept + v * kLanes);
     } else {
-      for (int v = 0; v < vectors; ++v) values[v] = F64::load(work + r * kWidth + v * kLanes);
+      for (int v = 0; v < vectors; ++v) values[v] = F64::load(kept + v * kLanes);
     }
     for (int q = 0; q < bands; ++q) {
       const uint32_t target = targets[q * rows + r];
@@ -47,50 +59,49 @@ void scatter_rows(const double* tile, int64_t stride, int64_t first, int64_t end
   }
 }
 
-template <int vectors>
-void scatter_strip(const double* tile, int64_t stride, int64_t rows, int64_t columns, const Ahead& next, const uint32_t* targets,
-                   double magnitude, int64_t nonzeros, double* work, double* sums) {
-  const int64_t lines = next.bytes / kLine + 1;
-  const double magnitudes[] = {magnitude, -magnitude};
-  int64_t fetched = 0;  // rows
-  for (int64_t q = 0; q < nonzeros; q += kBands, targets += kBands * rows) {
-    const bool both = q + kBands <= nonzeros;
-    for (int64_t first = 0; first < rows; first += kTogether) {
-      const int64_t end = first + kTogether < rows ? first + kTogether : rows;
-      for (const int64_t until = next.rows * (q * rows + kBands * end) / (nonzeros * rows); fetched < until && fetched < next.rows;
-           ++fetched) {
-        for (int64_t line = 0; line < lines; ++line) __builtin_prefetch(next.data + fetched * next.stride + line * kLine, 0, 2);
-      }
-      if (q == 0) {
-        if (both)
-          scatter_rows<vectors, kBands, true>(tile, stride, first, end, rows, columns, targets, magnitudes, work, sums);
-        else
-          scatter_rows<vectors, 1, true>(tile, stride, first, end, rows, columns, targets, magnitudes, work, sums);
-      } else if (both) {
-        scatter_rows<vectors, kBands, false>(tile, stride, first, end, rows, columns, targets, magnitudes, work, sums);
-      } else {
-        scatter_rows<vectors, 1, false>(tile, stride, first, end, rows, columns, targets, magnitudes, work, sums);
-      }
+// The nonzeros from q on, `bands` of them.
+template <int vectors, int bands> void scatter_bands(const Scatter& to_do, int64_t q, const uint32_t* targets) {
+  const int64_t rows = to_do.rows, all = rows * to_do.nonzeros, lines = to_do.next.bytes / kLine + 1;
+  for (int64_t first = 0; first < rows; first += kTogether) {
+    const int64_t end = first + kTogether < rows ? first + kTogether : rows;
+    const int64_t before = q * rows + bands * first, after = q * rows + bands * end;  // of all pairs of a row and a nonzero
+    for (int64_t r = to_do.next.rows * before / all; r < to_do.next.rows * after / all; ++r) {
+      for (int64_t line = 0; line < lines; ++line) __builtin_prefetch(to_do.next.data + r * to_do.next.stride + line * kLine, 0, 2);
+    }
+    prefetch_share(to_do.later, before, after, all);
+    if (q == 0) {
+      scatter_rows<vectors, bands, true>(to_do, first, end, targets);
+    } else {
+      scatter_rows<vectors, bands, false>(to_do, first, end, targets);
     }
   }
 }
 
-// Chooses by the width of a row of sums.
-template <int lines>
-void scatter_lines(const double* tile, int64_t stride, int64_t rows, int64_t columns, const Ahead& next, const uint32_t* targets,
-                   double magnitude, int64_t nonzeros, double* work, double* sums) {
-  if constexpr (lines > 1) {
-    if (columns <= (lines - 1) * kScatterPadding)
-      return scatter_lines<lines - 1>(tile, stride, rows, columns, next, targets, magnitude, nonzeros, work, sums);
+template <int vectors, int bands = kBands> void scatter_last_bands(const Scatter& to_do, int64_t q, const uint32_t* targets) {
+  if constexpr (bands > 0) {
+    if (to_do.nonzeros - q == bands) return scatter_bands<vectors, bands>(to_do, q, targets);
+    scatter_last_bands<vectors, bands - 1>(to_do, q, targets);
   }
-  constexpr int kVectors = static_cast<int>(lines * kScatterPadding / kLanes);
-  scatter_strip<kVectors>(tile, stride, rows, columns, next, targets, magnitude, nonzeros, work, sums);
 }
 
-void scatter(const double* tile, int64_t stride, int64_t rows, int64_t columns, const Ahead& next, const uint32_t* targets,
-             double magnitude, int64_t nonzeros, double* work, double* sums) {
-  scatter_lines<static_cast<int>(kScatterColumns / kScatterPadding)>(tile, stride, rows, columns, next, targets, magnitude, nonzeros, work,
-                                                                     sums);
+template <int vectors> void scatter_strip(const Scatter& to_do, const uint32_t* targets) {
+  int64_t q = 0;
+  for (; q + kBands <= to_do.nonzeros; q += kBands) scatter_bands<vectors, kBands>(to_do, q, targets + q * to_do.rows);
+  scatter_last_bands<vectors>(to_do, q, targets + q * to_do.rows);
+}
+
+// Chooses by the width of a row of sums.
+template <int lines> void scatter_lines(const Scatter& to_do, const uint32_t* targets) {
+  if constexpr (lines > 1) {
+    if (to_do.columns <= (lines - 1) * kScatterPadding) return scatter_lines<lines - 1>(to_do, targets);
+  }
+  scatter_strip<static_cast<int>(lines * kScatterPadding / kLanes)>(to_do, targets);
+}
+
+void scatter(const double* tile, int64_t stride, int64_t rows, int64_t columns, const Ahead& next, const Ahead& later,
+             const uint32_t* targets, double magnitude, int64_t nonzeros, double* work, double* sums) {
+  const Scatter to_do{tile, stride, rows, columns, next, later, {magnitude, -magnitude}, nonzeros, work, sums};
+  scatter_lines<static_cast<int>(kScatterColumns / kScatterPadding)>(to_do, targets);
 }
 
 // The rounds of base/random.cpp, one block a lane.

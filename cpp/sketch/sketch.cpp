@@ -21,7 +21,7 @@ constexpr uint32_t kPurposeBlock = 0x73726874, kPurposeSample = 0x73616d70;
 // Of the left factor; those of the right one are 256 more.
 constexpr uint32_t kPurposeTensorBlock = 0x74656e62, kPurposeTensorSample = 0x74656e73;
 // Rows that go through one strip of columns in turn: the sums of all strips, 2 MiB for 256 columns, pass the caches once for all of them.
-constexpr int64_t kScatterRows = 1024;
+constexpr int64_t kScatterRows = 512;
 
 void check(const Sketch& parameters) {
   const auto refuse = [](const std::string& what) { throw Error(ErrorKind::invalid_argument, "sketch: " + what); };
@@ -56,8 +56,8 @@ void scatter_tile(const Kernels& kernels, const Sketch& parameters, Tile tile, i
     Ahead strip = next;
     if (following < columns) strip = {reinterpret_cast<const char*>(tile.data + following), tile.stride * 8, 0, rows};
     strip.bytes = std::min(kScatterColumns, following < columns ? columns - following : columns) * 8;
-    kernels.scatter(tile.data + j, tile.stride, rows, width, strip, targets, magnitude, parameters.nonzeros, work,
-                    sums + j * parameters.sketch_rows);
+    kernels.scatter(tile.data + j, tile.stride, rows, width, strip, share_of(next, j, std::min(following, columns), columns), targets,
+                    magnitude, parameters.nonzeros, work, sums + j * parameters.sketch_rows);
   }
 }
 
@@ -166,36 +166,36 @@ void draw_block(const Kernels& kernels, uint64_t seed, uint32_t purpose, uint64_
   for (int64_t i = 0; i < kHadamardRows; ++i) signs[i] = words[kHadamardRows + i / 32] >> i % 32 & 1 ? -1.0 : 1.0;
 }
 
-// A few blocks go through the same strip of columns in turn, so that the sums of the strip stay in the second-level cache.
-constexpr int64_t kStripColumns = 32, kBlocksTogether = 4;
+// Wide enough for whole cache lines. More blocks in turn for the same strip would keep its sums in the cache, but let the rows leave it.
+constexpr int64_t kStripColumns = 32;
 
+// What is drawn for one block.
 struct HadamardDraws {
-  std::vector<int32_t> sources;  // [kBlocksTogether, kHadamardRows]
-  std::vector<double> signs;  // [kBlocksTogether, kHadamardRows]
-  std::vector<double> sample_signs;  // [kBlocksTogether, sketch_rows]
+  std::vector<int32_t> sources;  // [kHadamardRows]
+  std::vector<double> signs;  // [kHadamardRows]
+  std::vector<double> sample_signs;  // [sketch_rows]
 };
 
-// sums [panels, sketch_rows, panel] += S rows, for `rows` rows from the matrix's row `first` on, which lie in `blocks` blocks, `skipped` rows
-// after the beginning of the first one.
-void add_strips(const Kernels& kernels, const HadamardSample& sample, const HadamardDraws& draws, Tile tile, int64_t rows, int64_t columns,
-                int64_t blocks, int64_t skipped, double* work, double* sums) {
-  const int64_t strips = (columns + kStripColumns - 1) / kStripColumns, m = static_cast<int64_t>(sample.low.size());
-  const auto unit = [&](int64_t index) {
+// sums [panels, sketch_rows, panel] += S tile, for the rows [first, end) of a block. Those of `later` are read after them.
+void add_block(const Kernels& kernels, const HadamardSample& sample, const HadamardDraws& draws, Tile tile, int64_t first, int64_t end,
+               int64_t columns, const Ahead& later, double* work, double* sums) {
+  const int64_t m = static_cast<int64_t>(sample.low.size());
+  const auto strip_from = [&](int64_t column) {
     HadamardStrip strip;
-    if (index >= strips * blocks) return strip;
-    const int64_t block = index % blocks, column = index / blocks * kStripColumns;
-    strip.first = block == 0 ? skipped : 0;
-    strip.end = std::min(skipped + rows - block * kHadamardRows, kHadamardRows);
-    strip.data = tile.data + (block * kHadamardRows + strip.first - skipped) * tile.stride + column;
+    if (column >= columns) return strip;
+    strip.data = tile.data + column;
     strip.stride = tile.stride;
+    strip.first = first;
+    strip.end = end;
     strip.columns = std::min(kStripColumns, columns - column);
-    strip.sources = draws.sources.data() + block * kHadamardRows;
-    strip.signs = draws.signs.data() + block * kHadamardRows;
+    strip.sources = draws.sources.data();
+    strip.signs = draws.signs.data();
     return strip;
   };
-  for (int64_t index = 0; index < strips * blocks; ++index) {
-    kernels.hadamard(unit(index), unit(index + 1), m, sample.low.data(), draws.sample_signs.data() + index % blocks * m, work,
-                     sums + index / blocks * kStripColumns * m);
+  for (int64_t column = 0; column < columns; column += kStripColumns) {
+    const int64_t following = column + kStripColumns;
+    kernels.hadamard(strip_from(column), strip_from(following), share_of(later, column, std::min(following, columns), columns), m,
+                     sample.low.data(), draws.sample_signs.data(), work, sums + column * m);
   }
 }
 
@@ -216,29 +216,26 @@ void sketch_hadamard(const Sketch& parameters, const Matrix& a, const Matrix& b,
   parallel_for(grid.jobs, threads, [&](int64_t job) {
     std::vector<double> buffer, work(static_cast<size_t>(kStripColumns * kHadamardRows));
     HadamardDraws draws;
-    draws.sources.resize(static_cast<size_t>(kBlocksTogether * kHadamardRows));
+    draws.sources.resize(static_cast<size_t>(kHadamardRows));
     draws.signs.resize(draws.sources.size());
-    draws.sample_signs.resize(static_cast<size_t>(kBlocksTogether * m));
+    draws.sample_signs.resize(static_cast<size_t>(m));
     double* sum = sums.data() + job * m * width;
     const int64_t end = (grid.end(job) + kTileRows - 1) / kTileRows;
-    for (int64_t k = grid.begin(job) / kTileRows; k < end; k += kBlocksTogether) {
-      const int64_t count = std::min(kBlocksTogether, end - k);
-      for (int64_t i = 0; i < count; ++i) {
-        const uint64_t block = first_block + static_cast<uint64_t>(k + i);
-        draw_block(kernels, parameters.seed, purpose, block, draws.sources.data() + i * kHadamardRows,
-                   draws.signs.data() + i * kHadamardRows);
-        for (int64_t j = 0; j < m; ++j) {
-          const bool odd = __builtin_parityll(sample.high[static_cast<size_t>(j)] & block);
-          draws.sample_signs[static_cast<size_t>(i * m + j)] = odd ? -magnitude : magnitude;
-        }
+    for (int64_t k = grid.begin(job) / kTileRows; k < end; ++k) {
+      const uint64_t block = first_block + static_cast<uint64_t>(k);
+      draw_block(kernels, parameters.seed, purpose, block, draws.sources.data(), draws.signs.data());
+      for (int64_t j = 0; j < m; ++j) {
+        const bool odd = __builtin_parityll(sample.high[static_cast<size_t>(j)] & block);
+        draws.sample_signs[static_cast<size_t>(j)] = odd ? -magnitude : magnitude;
       }
       const int64_t start = k * kHadamardRows - skipped, first = std::max<int64_t>(start, 0);
-      const int64_t rows = std::min(start + count * kHadamardRows, a.rows) - first;
+      const int64_t stop = std::min(start + kHadamardRows, a.rows), following = k + 1 < end ? std::min(stop + kHadamardRows, a.rows) : stop;
       for (const bool right : {false, true}) {
         const Matrix& matrix = right ? b : a;
         if (matrix.columns == 0) continue;
-        const Tile tile = load_tile(matrix, scale, first, rows, rows, buffer);
-        add_strips(kernels, sample, draws, tile, rows, matrix.columns, count, first - start, work.data(), sum + (right ? a_width * m : 0));
+        const Tile tile = load_tile(matrix, scale, first, stop - first, stop - first, buffer);
+        add_block(kernels, sample, draws, tile, first - start, stop - start, matrix.columns, rows_ahead(matrix, stop, following),
+                  work.data(), sum + (right ? a_width * m : 0));
       }
     }
   });

@@ -62,6 +62,11 @@ Ahead rows_ahead(const Matrix& matrix, int64_t first, int64_t end) {
   return {static_cast<const char*>(matrix.data) + first * stride, stride, matrix.columns * bytes, end - first};
 }
 
+Ahead share_of(const Ahead& ahead, int64_t before, int64_t after, int64_t all) {
+  const int64_t first = ahead.rows * before / all, end = ahead.rows * after / all;
+  return {ahead.data + first * ahead.stride, ahead.stride, ahead.bytes, end - first};
+}
+
 Grid::Grid(int64_t row_count, int64_t columns, int64_t doubles_a_job) : rows(row_count) {
   const int64_t by_memory = rows * columns / std::max<int64_t>(kShareOfMatrix * doubles_a_job, 1);
   const int64_t by_work = rows / (kLeastTiles * kTileRows);

@@ -25,6 +25,9 @@ Tile load_tile(const Matrix& matrix, RowScale scale, int64_t first, int64_t rows
 // Rows [first, end) where they lie in one piece each, else none.
 Ahead rows_ahead(const Matrix& matrix, int64_t first, int64_t end);
 
+// The rows of `ahead` that are due while the work goes from `before` to `after`, of `all`.
+Ahead share_of(const Ahead& ahead, int64_t before, int64_t after, int64_t all);
+
 // The grid: jobs are contiguous ranges of whole tiles. Its size follows from the shape alone, so that sums of `doubles_a_job` stay small beside
 // the matrix and results do not depend on threads.
 struct Grid {

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import pathlib
+import signal
 import subprocess
 import sys
+import time
 
 SCRIPT = pathlib.Path(__file__).resolve().parents[2] / "benchmarks" / "sketch.py"
 
@@ -42,3 +44,13 @@ def test_small_stream_gives_its_share_and_leaves_no_file(tmp_path):
     (case,) = json.loads((tmp_path / "out.json").read_text())["cases"]
     assert case["bytes"] == 25_000 * 101 * 8 and case["samples"].keys() == {"read", "fit"} and case["largest_error"] < 0.05
     assert [path.name for path in tmp_path.iterdir()] == ["out.json"]
+
+
+def test_a_stream_that_is_stopped_leaves_no_file(tmp_path):
+    process = subprocess.Popen([sys.executable, SCRIPT, "--stream", "0.2", "--runs", "50", "--folder", tmp_path], stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob("*/y.npy")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=120) == 128 + signal.SIGTERM
+    assert list(tmp_path.iterdir()) == []

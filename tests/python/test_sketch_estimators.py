@@ -16,7 +16,9 @@ from slipstick.sketch.estimators import RandomFeatureRegression, SketchedRegress
 pytestmark = pytest.mark.kernel
 
 
-@parametrize_with_checks([SketchedRegression(), RandomFeatureRegression(n_components=50)])
+@parametrize_with_checks(
+    [SketchedRegression(), RandomFeatureRegression(n_components=50), RandomFeatureRegression(n_components=50, bandlimit=0.5)]
+)
 def test_estimators_keep_the_rules(estimator, check):
     check(estimator)
 
@@ -58,3 +60,19 @@ def test_random_features_learn_digits_and_more_of_them_do_not_hurt():
         accuracy.append(np.mean(model.predict(X[900:]).argmax(1) == y[900:]))
     assert accuracy[0] < accuracy[1] < accuracy[2]
     assert accuracy[2] > 0.9
+
+
+def test_what_lies_outside_the_band_is_not_learned():
+    random = np.random.default_rng(2)
+    X = random.uniform(-1, 1, (2000, 1))  # noqa: N806
+    y = np.sin(2 * X[:, 0]) + np.sin(40 * X[:, 0])  # half of the energy at a frequency of 40
+
+    def error(band, components):
+        model = RandomFeatureRegression(components, bandlimit=band).fit(X[:1000], y[:1000])
+        return np.sqrt(np.mean((model.predict(X[1000:]) - y[1000:]) ** 2))
+
+    assert error(45.0, 200) < 0.01
+    for components in (50, 200, 800):
+        assert 0.65 < error(5.0, components) < 0.75  # sin(40 x) has a root mean square of 0.7
+    with pytest.raises(ValueError, match=r"RandomFeatures: bandlimit is 0\.0; expected a number above 0"):
+        RandomFeatureRegression(bandlimit=0).fit(X, y)

@@ -115,6 +115,19 @@ def test_separable_classes_without_ridge_are_said_not_to_converge():
         sketch.LogisticHead(2, ridge=0.0, tolerance=0.0).fit([(X, y)])
 
 
+@pytest.mark.parametrize("d", [1, 2, 5])
+def test_bandlimited_features_stand_for_the_transform_of_a_ball(d):
+    special = pytest.importorskip("scipy.special")
+    X, radius = np.random.default_rng(0).standard_normal((30, d)), 3.0  # noqa: N806
+    features = sketch.RandomFeatures(d, 40_000, bandlimit=radius, seed=5)
+    lengths = np.linalg.norm(features._map, axis=0)
+    assert lengths.max() <= radius and abs(np.mean((lengths / radius) ** d) - 0.5) < 0.01  # uniform in the ball
+    z = radius * np.linalg.norm(X[:, None] - X, axis=2) + 1e-9
+    want = special.gamma(d / 2 + 1) * (2 / z) ** (d / 2) * special.jv(d / 2, z)
+    np.testing.assert_allclose(features(X) @ features(X).T, want, atol=5 / np.sqrt(40_000))
+    assert (sketch.RandomFeatures(d, 9, bandlimit=radius, seed=5)(X) == sketch.RandomFeatures(d, 9, bandlimit=radius, seed=5)(X)).all()
+
+
 @pytest.mark.parametrize("count", [3, np.int64(3), np.uint8(3), np.array(3)])
 def test_a_number_of_classes_is_any_whole_number(count):
     assert sketch.NaiveBayesHead(count).classes.tolist() == sketch.LogisticHead(count).classes.tolist() == [0, 1, 2]
@@ -148,6 +161,7 @@ def test_bad_chunks_are_refused_by_name():
         (lambda: sketch.LogisticHead(2).fit([X]), TypeError, "a chunk is ndarray"),
         (lambda: sketch.LogisticHead(2).fit([]), ValueError, "source has no rows"),
         (lambda: sketch.RandomFeatures(2, 3, length_scale=0), ValueError, "length_scale is 0.0; expected a number above 0"),
+        (lambda: sketch.RandomFeatures(2, 3, bandlimit=-1), ValueError, "bandlimit is -1.0; expected a finite number of 0 or more"),
         (lambda: sketch.RandomFeatures(3, 3)(X), ValueError, "RandomFeatures: X has 2 columns; expected 3"),
     ]:
         with pytest.raises(error, match=message):

@@ -2,6 +2,7 @@
 # lstsq gives on the array; bad chunks leave the state as it was. Oracles: lstsq, and NumPy's QR.
 from __future__ import annotations
 
+import os
 import pickle
 import struct
 import zlib
@@ -11,6 +12,7 @@ import pytest
 from sketch_oracle import EPS, exact_backward_error, householder_qr, with_condition
 
 from slipstick import sketch
+from slipstick.sketch import _files
 
 pytestmark = pytest.mark.kernel
 
@@ -120,6 +122,63 @@ def test_npy_files_and_arrays_are_sources(tmp_path, dtype):
             state.partial_fit(*chunk)
         assert state.rows_seen == N
         np.testing.assert_allclose(state.refine(source).x, want.x, rtol=1e-12)
+
+
+@pytest.mark.parametrize("way", ["direct", "cached", "refused at opening", "refused at reading", "plain"])
+@pytest.mark.parametrize("rows", [1, 333, 512, 4999, 5000, 9000])
+def test_chunks_of_files_are_those_of_the_array_however_they_are_read(tmp_path, monkeypatch, way, rows):
+    np.save(tmp_path / "X.npy", A[: 200 if rows == 1 else N].astype(np.float32))
+    np.save(tmp_path / "y.npy", B[: 200 if rows == 1 else N])
+    direct, opened, used = getattr(os, "O_DIRECT", 0), os.open, []
+    if way in ("direct", "refused at reading"):
+        monkeypatch.setattr(_files.RangeFile, "_is_cached", lambda *_: False)
+    if way == "refused at reading":
+        monkeypatch.setattr(_files.RangeFile, "_read_direct", lambda *_: False)
+    elif way == "refused at opening":
+
+        def refusing(path, flags, *more):
+            if flags & direct:
+                raise OSError(22, "Invalid argument")
+            return opened(path, flags, *more)
+
+        monkeypatch.setattr(os, "open", refusing)
+    elif way == "plain":
+        monkeypatch.delattr(os, "O_DIRECT", raising=False)
+    plain = _files.RangeFile._read_plain
+    monkeypatch.setattr(_files.RangeFile, "_read_plain", lambda *arguments: (used.append("plain"), plain(*arguments)))
+    start = 0
+    for X, y in sketch.NpyChunks(tmp_path / "X.npy", tmp_path / "y.npy", rows=rows):  # noqa: N806
+        assert X.dtype == np.float32 and len(X) == len(y)
+        np.testing.assert_array_equal(X, A[start : start + len(X)].astype(np.float32))
+        np.testing.assert_array_equal(y, B[start : start + len(y)])
+        start += len(X)
+    assert start == (200 if rows == 1 else N)
+    if way == "cached" and direct:
+        assert not used
+    elif way not in ("direct", "cached"):  # some file systems have no direct reads
+        assert used
+
+
+def test_a_file_that_shrinks_is_refused_and_an_abandoned_read_closes_its_files(tmp_path):
+    for name, values in (("X.npy", A), ("y.npy", B)):
+        np.save(tmp_path / name, values)
+    source = sketch.NpyChunks(tmp_path / "X.npy", tmp_path / "y.npy", rows=100)
+    before = len(os.listdir("/proc/self/fd"))
+    chunks = iter(source)
+    next(chunks)
+    chunks.close()
+    assert len(os.listdir("/proc/self/fd")) == before
+    os.truncate(tmp_path / "X.npy", 200_000)
+    with pytest.raises(ValueError, match=r"NpyChunks: .*X\.npy became shorter while it was read"):
+        list(source)
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_files_without_rows_or_columns_are_sources(tmp_path):
+    for shape in ((0, 3), (4, 0)):
+        np.save(tmp_path / "X.npy", np.zeros(shape))
+        np.save(tmp_path / "y.npy", np.zeros(shape[0]))
+        assert [X.shape for X, _ in sketch.NpyChunks(tmp_path / "X.npy", tmp_path / "y.npy")] == ([shape] if shape[0] else [])
 
 
 def test_lists_and_other_byte_orders_are_sources(tmp_path):

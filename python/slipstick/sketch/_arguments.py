@@ -71,6 +71,13 @@ def non_negative(where: str, name: str, value: Any) -> float:
     return number
 
 
+def positive(where: str, name: str, value: Any) -> float:
+    number = non_negative(where, name, value)
+    if number == 0:
+        raise ValueError(f"{where}: {name} is {number}; expected a number above 0")
+    return number
+
+
 def positive_integer(where: str, name: str, value: Any) -> int:
     number = integer(where, name, value)
     if number < 1:

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from . import _blas
+
 Array = np.ndarray[Any, Any]
 
 
@@ -31,7 +33,8 @@ def triangular_solve(r: Array, right: Array, *, transposed: bool = False) -> Arr
 
     if r.size == 0:  # LAPACK complains of a leading dimension of 0 on the standard error
         return np.array(right)
-    solved, _ = lapack.dtrtrs(r, right, lower=0, trans=int(transposed))
+    with _blas.one_thread(r.shape[1]):
+        solved, _ = lapack.dtrtrs(r, right, lower=0, trans=int(transposed))
     return np.asarray(solved)
 
 
@@ -39,7 +42,8 @@ def triangular_inverse(r: Array) -> Array | None:
     """r^-1 for an upper triangular r; None if it is singular."""
     from scipy.linalg import lapack
 
-    inverse, info = lapack.dtrtri(r, lower=0)
+    with _blas.one_thread(r.shape[1]):
+        inverse, info = lapack.dtrtri(r, lower=0)
     return np.triu(inverse) if info == 0 and np.isfinite(inverse).all() else None
 
 
@@ -47,7 +51,8 @@ def cholesky(gram: Array) -> Array | None:
     """The upper triangular R with R^T R = gram; None if gram is not positive definite to working precision."""
     from scipy.linalg import lapack
 
-    r, info = lapack.dpotrf(gram, lower=0, clean=1)
+    with _blas.one_thread(gram.shape[1]):
+        r, info = lapack.dpotrf(gram, lower=0, clean=1)
     return np.asarray(r) if info == 0 else None
 
 
@@ -61,7 +66,8 @@ def scaled_cholesky(gram: Array) -> tuple[Array, Array] | None:
 def singular_values(matrix: Array) -> Array:
     from scipy.linalg import svdvals
 
-    return np.asarray(svdvals(matrix, check_finite=False))
+    with _blas.one_thread(min(matrix.shape)):
+        return np.asarray(svdvals(matrix, check_finite=False))
 
 
 def svd(matrix: Array) -> tuple[Array, Array, Array]:
@@ -69,10 +75,11 @@ def svd(matrix: Array) -> tuple[Array, Array, Array]:
     from scipy.linalg import LinAlgError
     from scipy.linalg import svd as lapack_svd
 
-    try:
-        return lapack_svd(matrix, full_matrices=False, check_finite=False)
-    except LinAlgError:
-        return lapack_svd(matrix, full_matrices=False, check_finite=False, lapack_driver="gesvd")
+    with _blas.one_thread(min(matrix.shape)):
+        try:
+            return lapack_svd(matrix, full_matrices=False, check_finite=False)
+        except LinAlgError:
+            return lapack_svd(matrix, full_matrices=False, check_finite=False, lapack_driver="gesvd")
 
 
 def condition_of(values: Array) -> float:
@@ -95,6 +102,7 @@ def triangular_factor(blocks: Iterable[Array], columns: int) -> Array:
         stacked = np.asfortranarray(np.concatenate((r, block)))
         if stacked.shape[0] == 0 or columns == 0:
             continue
-        factored, _, _, _ = lapack.dgeqrf(stacked, lwork=max(1, 32 * columns), overwrite_a=1)
+        with _blas.one_thread(columns):
+            factored, _, _, _ = lapack.dgeqrf(stacked, lwork=max(1, 32 * columns), overwrite_a=1)
         r = np.triu(factored[:columns])
     return r

@@ -78,7 +78,8 @@ def lstsq(
             then QR answers, as it does where n < d without a ridge, which no other solver takes; the result's method says so.
         rtol: backward error asked for, relative to the norms of A and b; default 2 eps = 4.4e-16.
         seed: of the sketch, 0 to 2^64 - 1; the same seed gives the same bits.
-        threads: for passes over A; does not change a bit of the result. Small dense work is done by SciPy's LAPACK with its own threads.
+        threads: for passes over A; does not change a bit of the result. Small dense work is done by SciPy's LAPACK, on one
+            thread up to 512 columns and on its own threads above.
     Returns:
         LstsqResult. With n < d, or columns that depend on each other, x is the solution of least Euclidean norm; columns count as dependent
         when, scaled to equal norms, A has a singular value below max(16, sqrt(n) / 4) eps times the largest (n < d: A itself, unscaled).

@@ -6,6 +6,7 @@ arguments that returns a new iterator. Only one chunk is in memory at a time.
 
 from __future__ import annotations
 
+import collections
 import concurrent.futures
 import contextlib
 import os
@@ -16,13 +17,14 @@ import numpy as np
 
 from slipstick._core import sketch as _core
 
-from . import _arguments
+from . import _arguments, _files
 
 Array = np.ndarray[Any, Any]
 Source = Iterable[Any] | Callable[[], Iterable[Any]]
 
 CHUNK_BYTES = 1 << 24
 CHUNK_ALIGNMENT = 512  # rows: a block of the streamed Hadamard transform
+READS_IN_FLIGHT = 2  # of a chunk each: one leaves the disk idle between reads, more gain nothing
 
 
 def _chunk_rows(where: str, rows: Any, row_bytes: int) -> int:
@@ -54,7 +56,9 @@ class ArrayChunks:
 
 
 class NpyChunks:
-    """Chunks of rows of `.npy` files, the next one read by a thread while one is used: memory stays at two chunks whatever the size of the files.
+    """Chunks of rows of `.npy` files, the next two read by threads while one is used: memory stays at three chunks whatever the size of the files.
+
+    Files are read past the system's cache unless they are in it, so that many passes over a file larger than memory cost no more than its disk takes.
 
     Args:
         X: path of a C-ordered (n, d) array; y: path of an (n,) or (n, k) array. Float32 or float64, of any byte order.
@@ -90,32 +94,28 @@ class NpyChunks:
 
     def __iter__(self) -> Iterator[tuple[Array, Array]]:
         n = self._heads[0][0][0]
+        row_bytes = [int(np.prod(shape[1:])) * dtype.itemsize for shape, dtype, _ in self._heads]
         with contextlib.ExitStack() as stack:
-            files = [stack.enter_context(open(path, "rb", buffering=0)) for path in self._paths]
-            for file, (_, _, offset) in zip(files, self._heads):
-                file.seek(offset)
-            buffers = [[np.empty((min(self._rows, n), *shape[1:]), dtype) for shape, dtype, _ in self._heads] for _ in range(2)]
-            reader = stack.enter_context(concurrent.futures.ThreadPoolExecutor(1))  # left first: it ends before its files are closed
-            starts = range(0, n, self._rows)
-            chunks = [[buffer[: min(self._rows, n - start)] for buffer in buffers[i % 2]] for i, start in enumerate(starts)]
-            coming = reader.submit(self._read, files, chunks[0]) if chunks else None
-            for chunk, following in zip(chunks, [*chunks[1:], None]):
-                assert coming is not None
-                coming.result()
-                coming = None if following is None else reader.submit(self._read, files, following)
-                yield chunk[0], chunk[1]
+            files = [stack.enter_context(contextlib.closing(_files.RangeFile(path))) for path in self._paths]
+            readers = stack.enter_context(concurrent.futures.ThreadPoolExecutor(READS_IN_FLIGHT))  # left first: before its files are closed
+            rooms = [[_files.RangeFile.room(min(self._rows, n) * size) for size in row_bytes] for _ in range(READS_IN_FLIGHT + 1)]
 
-    def _read(self, files: list[Any], chunk: list[Array]) -> None:
-        for path, file, part in zip(self._paths, files, chunk):
-            self._fill(path, file, memoryview(part.data).cast("B") if part.size else memoryview(b""))
+            def read(index: int) -> tuple[Array, Array]:
+                first = index * self._rows
+                rows = min(self._rows, n - first)
+                X, y = (  # noqa: N806
+                    file.read(room, offset + first * size, rows * size).view(dtype).reshape(rows, *shape[1:])
+                    for file, room, size, (shape, dtype, offset) in zip(files, rooms[index % len(rooms)], row_bytes, self._heads)
+                )
+                return X, y
 
-    @staticmethod
-    def _fill(path: str, file: Any, view: memoryview) -> None:
-        while view.nbytes:
-            count = file.readinto(view)
-            if not count:
-                raise ValueError(f"NpyChunks: {path} became shorter while it was read")
-            view = view[count:]
+            count = -(-n // self._rows)
+            coming = collections.deque(readers.submit(read, index) for index in range(min(READS_IN_FLIGHT, count)))
+            for index in range(count):
+                chunk = coming.popleft().result()
+                if index + READS_IN_FLIGHT < count:
+                    coming.append(readers.submit(read, index + READS_IN_FLIGHT))
+                yield chunk
 
 
 class ArrowChunks:

@@ -68,24 +68,28 @@ class SketchedRegression(MultiOutputMixin, RegressorMixin, BaseEstimator):
 
 
 class RandomFeatureRegression(MultiOutputMixin, RegressorMixin, BaseEstimator):
-    """Ridge regression on random Fourier features of the Gaussian kernel (Rahimi and Recht 2007), the penalty chosen along a path by generalized
-    cross-validation: with it tuned, more features do not hurt (Simon et al. 2024, arXiv:2311.14646).
+    """Ridge regression on random Fourier features (Rahimi and Recht 2007), of the Gaussian kernel or bandlimited, the penalty chosen along a path by
+    generalized cross-validation: with it tuned, more features do not hurt (Simon et al. 2024, arXiv:2311.14646).
 
     Args:
         n_components: number of features.
         length_scale: of the kernel exp(-|x - x'|^2 / (2 length_scale^2)); "auto": sqrt(d) times the standard deviation of all entries of X.
         alphas: penalties; None: 30 from 1e-8 to 1e3.
         seed: of the features, 0 to 2^64 - 1.
+        bandlimit: None for the Gaussian kernel, or the largest length of a frequency, as in `RandomFeatures`.
     Attributes:
         coef_: (n_components,) or (k, n_components). intercept_: float or (k,). alpha_: the penalty chosen. length_scale_: the one used.
         path_: the RidgePath.
     """
 
-    def __init__(self, n_components: int = 200, length_scale: Any = "auto", alphas: Any = None, seed: int = 0) -> None:
+    def __init__(
+        self, n_components: int = 200, length_scale: Any = "auto", alphas: Any = None, seed: int = 0, bandlimit: float | None = None
+    ) -> None:
         self.n_components = n_components
         self.length_scale = length_scale
         self.alphas = alphas
         self.seed = seed
+        self.bandlimit = bandlimit
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> RandomFeatureRegression:  # noqa: N803
         """X: (n, d); y: (n,) or (n, k); sample_weight: (n,) or None.
@@ -99,7 +103,9 @@ class RandomFeatureRegression(MultiOutputMixin, RegressorMixin, BaseEstimator):
         deviation = np.sqrt(np.average((X - np.average(X, axis=0, weights=weights).mean()) ** 2, axis=0, weights=weights).mean())
         spread = float(deviation) * np.sqrt(X.shape[1])
         self.length_scale_ = (spread or 1.0) if self.length_scale == "auto" else float(self.length_scale)
-        self._features = RandomFeatures(X.shape[1], self.n_components, length_scale=self.length_scale_, seed=self.seed)
+        self._features = RandomFeatures(
+            X.shape[1], self.n_components, length_scale=self.length_scale_, bandlimit=self.bandlimit, seed=self.seed
+        )
         features, y, of_features, of_y = _centred(self._features(X), y, weights)
         alphas = np.geomspace(1e-8, 1e3, 30) if self.alphas is None else self.alphas
         self.path_ = ridge_path(features, y, alphas, weights=weights, seed=self.seed)
