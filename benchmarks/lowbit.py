@@ -3,7 +3,11 @@
 python benchmarks/lowbit.py [--elements N] [--size N] [--runs N] [--json FILE] [--markdown]
 
 Needs torch. One thread. Each sample is a call in one process that goes round all cases, so that every case meets the same machine; figures are medians of CPU
-time. Before it is timed, a case shows that it does its work: its result is compared with that of another way.
+time. Before it is timed, a case shows that it does its work: its result is compared with that of another way. Everyone writes to memory that is there
+already where its interface allows that, because the first touch of new pages takes longer than some of the conversions.
+
+Peers join in where they are installed: `pip install ml_dtypes`, `pip install --no-deps torchao` (its CPU code needs nothing but torch; it warns of kernels for
+GPUs that do not load), and microxcaling, which is on no index: the folder of a checkout of github.com/microsoft/microxcaling on PYTHONPATH.
 """
 
 from __future__ import annotations
@@ -30,6 +34,7 @@ def array_cases(elements: int) -> dict[str, tuple[Case, int]]:
     tensor = torch.randn(elements, generator=torch.Generator().manual_seed(0))
     tensor_out = torch.empty_like(tensor)
     codes_of_torch = tensor.to(torch.float8_e4m3fn)
+    torch_codes_out = torch.empty_like(codes_of_torch)
     x, y = tensor.numpy(), tensor_out.numpy()
     codes = lowbit.encode(x, "e4m3fn")
     codes_out = np.empty_like(codes)
@@ -37,6 +42,7 @@ def array_cases(elements: int) -> dict[str, tuple[Case, int]]:
         raise SystemExit("encode and torch differ: nothing is timed")
     if not torch.equal(codes_of_torch.float(), torch.from_numpy(lowbit.quantize(x, "e4m3fn"))):
         raise SystemExit("quantize and torch's round trip differ: nothing is timed")
+    of_columns = lowbit.format("mxfp8").replace(axis=0)
     nearest = {
         f"quantize {name}": lambda name=name: lowbit.quantize(x, name, out=y)
         for name in ("e4m3fn", "e5m2", "e2m1", "e8m7", "e5m10", "e3m9")
@@ -45,7 +51,10 @@ def array_cases(elements: int) -> dict[str, tuple[Case, int]]:
         "torch copy_": lambda: tensor_out.copy_(tensor),
         **nearest,
         "quantize e4m3fn in place": lambda: lowbit.quantize(y, "e4m3fn", out=y),
-        "quantize e4m3fn up": lambda: lowbit.quantize(x, "e4m3fn", rounding="up", out=y),
+        **{
+            f"quantize e4m3fn {mode}": lambda mode=mode: lowbit.quantize(x, "e4m3fn", rounding=mode, out=y)
+            for mode in ("up", "toward_zero", "nearest_away", "to_odd")
+        },
         "quantize int8": lambda: lowbit.quantize(x, "int8", out=y),
         **{
             f"stochastic e4m3fn, {bits} bits": lambda bits=bits: lowbit.quantize(
@@ -57,10 +66,13 @@ def array_cases(elements: int) -> dict[str, tuple[Case, int]]:
         "decode e4m3fn": lambda: lowbit.decode(codes, "e4m3fn", out=y),
         "mxfp8": lambda: lowbit.quantize(x, "mxfp8", out=y),
         "mxfp4": lambda: lowbit.quantize(x, "mxfp4", out=y),
+        "mxfp8 of columns": lambda: lowbit.quantize(x.reshape(-1, 1024), of_columns, out=y.reshape(-1, 1024)),
+        "mxfp8 up": lambda: lowbit.quantize(x, "mxfp8", rounding="up", out=y),
         "nvfp4": lambda: lowbit.quantize(x, "nvfp4", out=y),
-        "torch to float8_e4m3fn": lambda: tensor.to(torch.float8_e4m3fn),
-        "torch from float8_e4m3fn": lambda: codes_of_torch.to(torch.float32),
-        "torch e4m3fn round trip": lambda: tensor.to(torch.float8_e4m3fn).to(torch.float32),
+        "statistics e4m3fn": lambda: lowbit.statistics(x, "e4m3fn"),
+        "torch to float8_e4m3fn": lambda: torch_codes_out.copy_(tensor),
+        "torch from float8_e4m3fn": lambda: tensor_out.copy_(codes_of_torch),
+        "torch e4m3fn round trip": lambda: tensor_out.copy_(torch_codes_out.copy_(tensor)),
     }
     try:
         import ml_dtypes
@@ -94,7 +106,6 @@ def torchao_cases(rows: Any) -> dict[str, Case]:
 
 
 def microxcaling_cases(rows: Any) -> dict[str, Case]:
-    """Its package is on no index: put a checkout of github.com/microsoft/microxcaling on PYTHONPATH."""
     try:
         from mx.mx_ops import _quantize_mx
     except ImportError:
@@ -137,13 +148,13 @@ TARGETS = [
     ("quantize e4m3fn", "torch e4m3fn round trip", 10.0),
     ("quantize e4m3fn", "ml_dtypes e4m3fn round trip", None),
     ("quantize e4m3fn in place", "torch copy_", None),
-    ("quantize e4m3fn up", "torch copy_", None),
+    *((f"quantize e4m3fn {mode}", "torch copy_", None) for mode in ("up", "toward_zero", "nearest_away", "to_odd")),
     ("quantize int8", "torch copy_", None),
     ("encode e4m3fn", "torch to float8_e4m3fn", 1.8),
     ("decode e4m3fn", "torch from float8_e4m3fn", 15.0),
     ("mxfp8", "torch copy_", None),
     ("mxfp4", "torch copy_", None),
-    ("nvfp4", "torch copy_", None),
+    *((name, "torch copy_", None) for name in ("mxfp8 of columns", "mxfp8 up", "nvfp4", "statistics e4m3fn")),
     *((name, f"{peer} {name}", target) for peer, target in (("torchao", 8.0), ("microxcaling", 60.0)) for name in ("mxfp8", "mxfp4")),
     *((name, f"torchao encode {name}", 8.0) for name in ("mxfp8", "mxfp4")),
     ("stochastic e4m3fn, 32 bits", "torch copy_", None),

@@ -1,5 +1,5 @@
 // `slipstick._core.logs`: the compressor, the decompressor and random access. Checks nothing that the core checks;
-// releases the interpreter lock around the work, and takes it for each call of the host's zstd.
+// releases the interpreter lock around the work, and takes it for each call of the host's zstd. What has state is Exclusive.
 #include "slipstick/logs.h"
 
 #include <nanobind/nanobind.h>
@@ -7,6 +7,10 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <cstring>
+
+#include "base/large_pages.h"
+#include "exclusive.h"
 #include "slipstick/error.h"
 
 namespace nb = nanobind;
@@ -30,7 +34,13 @@ class Buffer {
   Py_buffer view_;
 };
 
-nb::bytes to_bytes(const std::string& text) { return nb::bytes(text.data(), text.size()); }
+nb::bytes to_bytes(const std::string& text) {
+  PyObject* bytes = PyBytes_FromStringAndSize(nullptr, static_cast<Py_ssize_t>(text.size()));
+  if (!bytes) throw nb::python_error();
+  slipstick::prefer_large_pages(PyBytes_AsString(bytes), text.size());   // a block's first touches would take a tenth of its time
+  std::memcpy(PyBytes_AsString(bytes), text.data(), text.size());
+  return nb::steal<nb::bytes>(bytes);
+}
 
 // zstd by the host's Python functions. Leaked on purpose: it may outlive the interpreter's modules.
 class HostCodec : public logs::ByteCodec {
@@ -91,6 +101,7 @@ nb::dict block_dict(const logs::BlockInfo& block) {
   nb::dict out;
   out["raw_bytes"] = block.raw_bytes;
   out["archive_bytes"] = block.archive_bytes;
+  out["decoding_memory"] = logs::decoding_memory(block);
   out["offset"] = block.offset;
   out["lines"] = block.lines;
   out["first_line"] = block.first_line;
@@ -102,7 +113,7 @@ nb::list template_list(const PyArchive& self) {
   std::vector<logs::TemplateInfo> templates;
   {
     nb::gil_scoped_release release;
-    templates = self->templates();
+    templates = self->contents().templates;
   }
   nb::list out;
   for (const logs::TemplateInfo& each : templates) {
@@ -131,23 +142,21 @@ nb::tuple column_tuple(const PyArchive& self, const nb::bytes& text) {
 }
 
 nb::dict info_dict(const PyArchive& self) {
-  std::vector<logs::StreamInfo> streams;
-  size_t templates = 0;
+  logs::ArchiveContents contents;
   {
     nb::gil_scoped_release release;
-    streams = self->streams();
-    templates = self->templates().size();
+    contents = self->contents();
   }
   nb::dict out;
   out["raw_bytes"] = self->raw_bytes();
   out["archive_bytes"] = self->archive_bytes();
   out["lines"] = self->lines();
-  out["templates"] = templates;
+  out["templates"] = contents.templates.size();
   out["blocks"] = self->block_count();
   out["level"] = logs::level_names()[static_cast<size_t>(self->level())];
   out["version"] = self->version();
   nb::list list;
-  for (const logs::StreamInfo& each : streams) {
+  for (const logs::StreamInfo& each : contents.streams) {
     nb::dict entry;
     entry["name"] = to_bytes(each.name).attr("decode")("utf-8", "backslashreplace");
     entry["kind"] = each.kind;
@@ -180,10 +189,11 @@ void bind_grep(nb::module_& module) {
       .def("text", [](const logs::GrepBatch& self) { return to_bytes(self.text); })
       .def("lines", &line_list, "Tuples: number from 0, bytes, whether the line was selected (or is context).");
 
-  nb::class_<logs::Grep>(module, "Grep")
+  using Grep = Exclusive<logs::Grep>;
+  nb::class_<Grep>(module, "Grep")
       .def(
           "__init__",
-          [](logs::Grep* self, const PyArchive& archive, const nb::bytes& pattern, const std::string& syntax, bool ignore_case, bool invert,
+          [](Grep* self, const PyArchive& archive, const nb::bytes& pattern, const std::string& syntax, bool ignore_case, bool invert,
              bool only_matching, bool count_only, uint64_t before, uint64_t after, uint64_t max_memory, const std::string& since,
              const std::string& until, int threads) {
             logs::GrepQuery query;
@@ -198,37 +208,42 @@ void bind_grep(nb::module_& module) {
             query.max_memory = max_memory;
             query.since = since;
             query.until = until;
-            new (self) logs::Grep(*archive, query, threads);
+            new (self) Grep(*archive, query, threads);
           },
           "archive"_a, "pattern"_a, nb::kw_only(), "syntax"_a = "basic", "ignore_case"_a = false, "invert"_a = false,
           "only_matching"_a = false, "count_only"_a = false, "before"_a = 0, "after"_a = 0, "max_memory"_a = 0, "since"_a = "",
           "until"_a = "", "threads"_a = 0, nb::keep_alive<1, 2>())
       .def(
           "next",
-          [](logs::Grep& self) -> nb::object {
+          [](Grep& self) -> nb::object {
             logs::GrepBatch batch;
-            bool any;
-            {
-              nb::gil_scoped_release release;
-              any = self.next(batch);
-            }
-            if (!any) return nb::none();
+            if (!self.use([&](logs::Grep& grep) { return grep.next(batch); })) return nb::none();
             return nb::cast(std::move(batch));
           },
           nb::sig("def next(self) -> GrepBatch | None"), "The lines of the next few blocks, or None at the end.")
-      .def_prop_ro("blocks_decoded", &logs::Grep::blocks_decoded);
+      .def_prop_ro("blocks_decoded", [](Grep& self) { return self.use([](logs::Grep& grep) { return grep.blocks_decoded(); }); });
 
-  nb::class_<logs::GrepPrinter>(module, "GrepPrinter")
+  using Printer = Exclusive<logs::GrepPrinter>;
+  nb::class_<Printer>(module, "GrepPrinter")
       .def(
           "__init__",
-          [](logs::GrepPrinter* self, bool names, bool numbers, bool groups) { new (self) logs::GrepPrinter({names, numbers, groups}); },
+          [](Printer* self, bool names, bool numbers, bool groups) {
+            new (self) Printer(logs::GrepPrinter::Format{names, numbers, groups});
+          },
           nb::kw_only(), "names"_a, "numbers"_a, "groups"_a)
       .def(
-          "begin_file", [](logs::GrepPrinter& self, const nb::bytes& name) { self.begin_file(std::string(name.c_str(), name.size())); },
+          "begin_file",
+          [](Printer& self, const nb::bytes& name) {
+            const std::string file(name.c_str(), name.size());
+            self.use([&](logs::GrepPrinter& printer) { printer.begin_file(file); });
+          },
           "name"_a)
       .def(
-          "print", [](logs::GrepPrinter& self, const logs::GrepBatch& batch) { return to_bytes(self.print(batch)); }, "batch"_a,
-          "What grep(1) would print of the batch.");
+          "print",
+          [](Printer& self, const logs::GrepBatch& batch) {
+            return to_bytes(self.use([&](logs::GrepPrinter& printer) { return printer.print(batch); }));
+          },
+          "batch"_a, "What grep(1) would print of the batch.");
 }
 
 }  // namespace
@@ -254,70 +269,57 @@ void bind_logs(nb::module_& module) {
       },
       "data"_a, "level"_a, "techniques"_a, "Bytes of one block packed without these techniques; such a block cannot be read.");
 
-  nb::class_<logs::Compressor>(module, "Compressor")
+  using Compressor = Exclusive<logs::Compressor>;
+  nb::class_<Compressor>(module, "Compressor")
       .def(
           "__init__",
-          [](logs::Compressor* self, const std::string& level, int threads) {
-            new (self) logs::Compressor(logs::level_of(level), threads, HostCodec::instance());
+          [](Compressor* self, const std::string& level, int threads) {
+            new (self) Compressor(logs::level_of(level), threads, HostCodec::instance());
           },
           "level"_a, "threads"_a = 0)
       .def(
           "write",
-          [](logs::Compressor& self, nb::object data) {
+          [](Compressor& self, nb::object data) {
             Buffer buffer(data);
-            std::string out;
-            {
-              nb::gil_scoped_release release;
-              out = self.write(buffer.view());
-            }
-            return to_bytes(out);
+            return to_bytes(self.use([&](logs::Compressor& compressor) { return compressor.write(buffer.view()); }));
           },
           "data"_a, "Archive bytes that became ready.")
       .def(
-          "finish",
-          [](logs::Compressor& self) {
-            std::string out;
-            {
-              nb::gil_scoped_release release;
-              out = self.finish();
-            }
-            return to_bytes(out);
-          },
+          "finish", [](Compressor& self) { return to_bytes(self.use([](logs::Compressor& compressor) { return compressor.finish(); })); },
           "The rest of the archive.")
-      .def_prop_ro("raw_bytes", &logs::Compressor::raw_bytes)
-      .def_prop_ro("archive_bytes", &logs::Compressor::archive_bytes)
-      .def_prop_ro("lines", &logs::Compressor::lines);
+      .def_prop_ro("raw_bytes", [](Compressor& self) { return self.use([](logs::Compressor& each) { return each.raw_bytes(); }); })
+      .def_prop_ro("archive_bytes", [](Compressor& self) { return self.use([](logs::Compressor& each) { return each.archive_bytes(); }); })
+      .def_prop_ro("lines", [](Compressor& self) { return self.use([](logs::Compressor& each) { return each.lines(); }); });
 
-  nb::class_<logs::Decompressor>(module, "Decompressor")
+  using Decompressor = Exclusive<logs::Decompressor>;
+  nb::class_<Decompressor>(module, "Decompressor")
       .def(
           "__init__",
-          [](logs::Decompressor* self, int threads, uint64_t max_memory, uint64_t max_output) {
-            new (self) logs::Decompressor(threads, max_memory, max_output, HostCodec::instance());
+          [](Decompressor* self, int threads, uint64_t max_memory, uint64_t max_output) {
+            new (self) Decompressor(threads, max_memory, max_output, HostCodec::instance());
           },
           "threads"_a = 0, "max_memory"_a = 0, "max_output"_a = 0)
       .def(
           "feed",
-          [](logs::Decompressor& self, nb::object data) {
+          [](Decompressor& self, nb::object data) {
             Buffer buffer(data);
-            self.feed(buffer.view());
+            self.use([&](logs::Decompressor& decompressor) { decompressor.feed(buffer.view()); });
           },
           "data"_a)
       .def(
           "next",
-          [](logs::Decompressor& self) -> nb::object {
+          [](Decompressor& self) -> nb::object {
             std::string out;
-            bool any;
-            {
-              nb::gil_scoped_release release;
-              any = self.next(out);
-            }
-            if (!any) return nb::none();
+            if (!self.use([&](logs::Decompressor& decompressor) { return decompressor.next(out); })) return nb::none();
             return to_bytes(out);
           },
           nb::sig("def next(self) -> bytes | None"), "The next raw bytes, or None when more input is needed.")
-      .def("finish", &logs::Decompressor::finish, "Raises CorruptArchiveError unless the input was whole.")
-      .def_prop_ro("raw_bytes", &logs::Decompressor::raw_bytes)
-      .def_prop_ro("archive_bytes", &logs::Decompressor::archive_bytes);
+      .def(
+          "finish", [](Decompressor& self) { self.use([](logs::Decompressor& decompressor) { decompressor.finish(); }); },
+          "Raises CorruptArchiveError unless the input was whole.")
+      .def_prop_ro("raw_bytes", [](Decompressor& self) { return self.use([](logs::Decompressor& each) { return each.raw_bytes(); }); })
+      .def_prop_ro("archive_bytes",
+                   [](Decompressor& self) { return self.use([](logs::Decompressor& each) { return each.archive_bytes(); }); });
 
   module.def(
       "archive_header", [](const std::string& level) { return to_bytes(logs::archive_header(logs::level_of(level))); }, "level"_a,

@@ -18,6 +18,15 @@ using Address = uintptr_t;
 
 void* at(Address address) { return reinterpret_cast<void*>(address); }
 
+template <typename Enum> Enum member(const char* name, int value, int count) {
+  if (value < 0 || value >= count)
+    throw slipstick::Error(slipstick::ErrorKind::invalid_argument,
+                           std::string(name) + " is " + std::to_string(value) + "; expected 0 to " + std::to_string(count - 1));
+  return static_cast<Enum>(value);
+}
+lowbit::Rounding rounding_of(int value) { return member<lowbit::Rounding>("rounding", value, lowbit::kRoundings); }
+lowbit::Dtype dtype_of(int value) { return member<lowbit::Dtype>("dtype", value, lowbit::kDtypes); }
+
 }  // namespace
 
 void bind_lowbit(nb::module_& module) {
@@ -36,8 +45,9 @@ void bind_lowbit(nb::module_& module) {
   module.def(
       "float_format",
       [](bool is_signed, int exponent_bits, int mantissa_bits, int bias, int specials, bool flush_subnormals, int overflow) {
-        return lowbit::Format(lowbit::FloatSpec{is_signed, exponent_bits, mantissa_bits, bias, static_cast<lowbit::Specials>(specials),
-                                                flush_subnormals, static_cast<lowbit::Overflow>(overflow)});
+        return lowbit::Format(lowbit::FloatSpec{is_signed, exponent_bits, mantissa_bits, bias,
+                                                member<lowbit::Specials>("specials", specials, lowbit::kSpecials), flush_subnormals,
+                                                member<lowbit::Overflow>("overflow", overflow, lowbit::kOverflows)});
       },
       "signed"_a, "exponent_bits"_a, "mantissa_bits"_a, "bias"_a, "specials"_a, "flush_subnormals"_a, "overflow"_a);
   module.def(
@@ -59,22 +69,20 @@ void bind_lowbit(nb::module_& module) {
       "quantize",
       [](const lowbit::Format& format, int rounding, uint64_t seed, uint32_t stream, int random_bits, int dtype, Address x, Address y,
          int64_t count, int threads) {
-        lowbit::quantize(format, static_cast<lowbit::Rounding>(rounding), {seed, stream, random_bits}, static_cast<lowbit::Dtype>(dtype),
-                         at(x), at(y), count, threads);
+        lowbit::quantize(format, rounding_of(rounding), {seed, stream, random_bits}, dtype_of(dtype), at(x), at(y), count, threads);
       },
       "format"_a, "rounding"_a, "seed"_a, "stream"_a, "random_bits"_a, "dtype"_a, "x"_a, "y"_a, "count"_a, "threads"_a, Release());
   module.def(
       "encode",
       [](const lowbit::Format& format, int rounding, uint64_t seed, uint32_t stream, int random_bits, int dtype, Address x, Address codes,
          int64_t count, int threads) {
-        lowbit::encode(format, static_cast<lowbit::Rounding>(rounding), {seed, stream, random_bits}, static_cast<lowbit::Dtype>(dtype),
-                       at(x), at(codes), count, threads);
+        lowbit::encode(format, rounding_of(rounding), {seed, stream, random_bits}, dtype_of(dtype), at(x), at(codes), count, threads);
       },
       "format"_a, "rounding"_a, "seed"_a, "stream"_a, "random_bits"_a, "dtype"_a, "x"_a, "codes"_a, "count"_a, "threads"_a, Release());
   module.def(
       "decode",
       [](const lowbit::Format& format, Address codes, int dtype, Address y, int64_t count, int threads) {
-        lowbit::decode(format, at(codes), static_cast<lowbit::Dtype>(dtype), at(y), count, threads);
+        lowbit::decode(format, at(codes), dtype_of(dtype), at(y), count, threads);
       },
       "format"_a, "codes"_a, "dtype"_a, "y"_a, "count"_a, "threads"_a, Release());
   module.def("packed_bytes", &lowbit::packed_bytes, "count"_a, "bits"_a);
@@ -95,7 +103,7 @@ void bind_lowbit(nb::module_& module) {
       .def(
           "__init__",
           [](lowbit::Scaling* self, bool power_of_two, int rule, const lowbit::Format* format, float tensor_scale) {
-            new (self) lowbit::Scaling{power_of_two, static_cast<lowbit::ScaleRule>(rule),
+            new (self) lowbit::Scaling{power_of_two, member<lowbit::ScaleRule>("rule", rule, lowbit::kScaleRules),
                                        format ? std::make_shared<const lowbit::Format>(*format) : nullptr, tensor_scale};
           },
           "power_of_two"_a, "rule"_a, "format"_a.none(), "tensor_scale"_a);
@@ -118,23 +126,20 @@ void bind_lowbit(nb::module_& module) {
       "quantize_blocks",
       [](const lowbit::Format& element, const lowbit::Scaling& scaling, const lowbit::Blocks& blocks, int rounding, uint64_t seed,
          uint32_t stream, int random_bits, int dtype, Address x, Address y, Address codes, Address scales, int threads) {
-        lowbit::quantize_blocks(element, scaling, blocks, static_cast<lowbit::Rounding>(rounding), {seed, stream, random_bits},
-                                static_cast<lowbit::Dtype>(dtype), at(x), at(y), at(codes), at(scales), threads);
+        lowbit::quantize_blocks(element, scaling, blocks, rounding_of(rounding), {seed, stream, random_bits}, dtype_of(dtype), at(x), at(y),
+                                at(codes), at(scales), threads);
       },
       "element"_a, "scaling"_a, "blocks"_a, "rounding"_a, "seed"_a, "stream"_a, "random_bits"_a, "dtype"_a, "x"_a, "y"_a, "codes"_a,
       "scales"_a, "threads"_a, Release());
   module.def(
       "decode_blocks",
       [](const lowbit::Format& element, const lowbit::Scaling& scaling, const lowbit::Blocks& blocks, Address codes, Address scales,
-         int dtype, Address y, int threads) {
-        lowbit::decode_blocks(element, scaling, blocks, at(codes), at(scales), static_cast<lowbit::Dtype>(dtype), at(y), threads);
-      },
+         int dtype, Address y,
+         int threads) { lowbit::decode_blocks(element, scaling, blocks, at(codes), at(scales), dtype_of(dtype), at(y), threads); },
       "element"_a, "scaling"_a, "blocks"_a, "codes"_a, "scales"_a, "dtype"_a, "y"_a, "threads"_a, Release());
   module.def(
       "greatest_magnitude",
-      [](int dtype, Address x, int64_t count, int threads) {
-        return lowbit::greatest_magnitude(static_cast<lowbit::Dtype>(dtype), at(x), count, threads);
-      },
+      [](int dtype, Address x, int64_t count, int threads) { return lowbit::greatest_magnitude(dtype_of(dtype), at(x), count, threads); },
       "dtype"_a, "x"_a, "count"_a, "threads"_a, Release());
 
   module.def(
@@ -144,8 +149,8 @@ void bind_lowbit(nb::module_& module) {
         lowbit::Statistics all;
         {
           nb::gil_scoped_release release;
-          all = lowbit::quantize_with_statistics(format, static_cast<lowbit::Rounding>(rounding), {seed, stream, random_bits},
-                                                 static_cast<lowbit::Dtype>(dtype), at(x), at(y), count, threads);
+          all = lowbit::quantize_with_statistics(format, rounding_of(rounding), {seed, stream, random_bits}, dtype_of(dtype), at(x), at(y),
+                                                 count, threads);
         }
         nb::dict out;
         out["count"] = all.count;
@@ -171,8 +176,7 @@ void bind_lowbit(nb::module_& module) {
         const auto* right = static_cast<const float*>(at(b));
         auto* product = static_cast<float*>(at(c));
         if (!accumulator) return lowbit::matmul_float32(left, right, product, rows, inner, columns, threads);
-        lowbit::matmul(*accumulator, static_cast<lowbit::Rounding>(rounding), round_every, left, right, product, rows, inner, columns,
-                       threads);
+        lowbit::matmul(*accumulator, rounding_of(rounding), round_every, left, right, product, rows, inner, columns, threads);
       },
       "accumulator"_a.none(), "rounding"_a, "round_every"_a, "a"_a, "b"_a, "c"_a, "rows"_a, "inner"_a, "columns"_a, "threads"_a, Release());
 }

@@ -55,6 +55,7 @@ void bind_base(nb::module_& module) {
         return std::make_pair(proof.table, proof.compiled);
       },
       "Levels of the kernels in use, by the name of their table and by the compiler's feature macros.");
+  module.attr("MAX_THREADS") = slipstick::kMaxThreads;
   module.def("default_threads", &slipstick::default_threads, "Threads used where a call names none.");
   module.def("set_default_threads", &slipstick::set_default_threads, "threads"_a, "Set that count; 0 returns to the environment.");
   module.def("philox4x32", &slipstick::philox4x32, "counter"_a, "key"_a, "One block of Philox4x32-10: 4 words of counter, 2 of key.");

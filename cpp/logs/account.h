@@ -29,9 +29,6 @@ struct ValueAccount {
   TemplateColumns columns;
 };
 
-// A template's text for people.
-std::string shown_template(std::string_view text);
-
 struct Account {
   ValueAccount* values = nullptr;                  // if asked for
   std::map<std::string, Share> shares;             // by "kind name"

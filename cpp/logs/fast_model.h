@@ -15,7 +15,7 @@
 namespace slipstick::logs {
 
 template <class Coder>
-class FastModel {
+class FastModel : public NewString {
  public:
   FastModel(Coder& coder, int table_bits, uint32_t) : coder_(coder), guesses_(table_bits) { coder_.add_column(); }
 
@@ -84,11 +84,6 @@ class FastModel {
     return value;
   }
 
-  struct NewString {
-    uint32_t column;
-  };
-  std::vector<NewString>& new_strings() { return new_strings_; }
-
  private:
   static constexpr uint32_t kTemplateStream = 0;
   // What a miss begins with; larger numbers carry the value itself.
@@ -133,7 +128,7 @@ class FastModel {
       value = kStringBit | number;
     } else {
       value = kStringBit | string_count_++;
-      new_strings_.push_back({id});
+      note_new_string(id);
     }
     if constexpr (!Coder::kDecodes) column.places[value] = static_cast<uint32_t>(column.dictionary.size());
     column.dictionary.push_back(value);
@@ -173,7 +168,6 @@ class FastModel {
   SlotPast* slots_ = nullptr;
   uint32_t previous_template_ = 0;
   uint32_t string_count_ = 0;
-  std::vector<NewString> new_strings_;
 };
 
 }  // namespace slipstick::logs

@@ -208,10 +208,10 @@ struct Grep::State {
   }
 
   void check_memory(const Segment& segment) const {
-    uint64_t size = 0;
-    for (size_t i = segment.first; i <= segment.last; ++i) size += archive.block(i).raw_bytes;
-    if (query.max_memory != 0 && size > query.max_memory / 2)
-      throw Error(ErrorKind::limit_exceeded, "grep: a block needs " + std::to_string(size * 2) + " bytes of memory; expected at most " +
+    uint64_t memory = 0;
+    for (size_t i = segment.first; i <= segment.last; ++i) memory += decoding_memory(archive.block(i));
+    if (query.max_memory != 0 && memory > query.max_memory)
+      throw Error(ErrorKind::limit_exceeded, "grep: a block needs " + std::to_string(memory) + " bytes of memory; expected at most " +
                                                  std::to_string(query.max_memory));
   }
 

@@ -3,8 +3,8 @@
 #pragma once
 
 #include <cstdint>
-#include <vector>
-
+#include <utility>
+#include "base/large_pages.h"
 #include "logs/hash.h"
 #include "logs/lexer.h"
 
@@ -46,6 +46,7 @@ struct Plan {
 constexpr int kMaxWidth = 18;
 
 constexpr Value kNoValue = UINT64_MAX;   // no slot has it: strings have ids below 2^32
+constexpr uint32_t kNoColumn = UINT32_MAX;
 
 // What a guess is made of: the value last seen under a context and how that context did lately.
 struct Guess {
@@ -117,6 +118,19 @@ struct SlotPast {
   Guess last;   // of kTemplate
 };
 
+// What a model tells its host of the value coded last: whether it is a string that was not known, and of which column. The host has its text.
+class NewString {
+ public:
+  // kNoColumn if there is none. Asking takes it.
+  uint32_t take_new_string() { return std::exchange(column_, kNoColumn); }
+
+ protected:
+  void note_new_string(uint32_t column) { column_ = column; }
+
+ private:
+  uint32_t column_ = kNoColumn;
+};
+
 // The number that a difference is taken from.
 inline uint64_t base_of(uint8_t kind, const LinePast& line, const ColumnPast& column, Value first, Value second) {
   Value base = kind == kBaseFirst && first != kNoValue     ? first
@@ -179,6 +193,8 @@ class GuessTable {
     return guess;
   }
 
+  void prefetch(uint32_t space, uint64_t context) const { __builtin_prefetch(&guesses_[combine(context, space) & mask_]); }
+
   Guess& of_value(uint8_t kind, const LinePast& line, SlotPast& slot, ColumnPast& column) {
     switch (kind) {
       case kColumnLast: return column.last_guess;
@@ -198,7 +214,7 @@ class GuessTable {
     return guess;
   }
 
-  std::vector<Guess> guesses_;
+  LargeTable<Guess> guesses_;
   size_t mask_;
 };
 

@@ -40,6 +40,7 @@ struct Reader {
   std::string_view text;
   size_t at = 0;
   bool ok = true;
+  bool calendar = false;   // refuse the 30th of February: not of lines, whose times are in the records of archives
 
   char peek(size_t ahead = 0) const { return at + ahead < text.size() ? text[at + ahead] : '\0'; }
   size_t digits(size_t most) const {
@@ -105,7 +106,10 @@ Microseconds clock(Reader& in, bool loose) {
 Microseconds date(Reader& in, int64_t year, int64_t month, int64_t day) {
   in.ok = in.ok && month >= 1 && month <= 12 && day >= 1 && day <= 31;
   if (!in.ok) return kNoTime;
-  return days_from_civil(year, static_cast<unsigned>(month), static_cast<unsigned>(day)) * kDay;
+  const int64_t days = days_from_civil(year, static_cast<unsigned>(month), static_cast<unsigned>(day));
+  const int64_t next_month = days_from_civil(year + month / 12, static_cast<unsigned>(month % 12 + 1), 1);
+  in.ok = !in.calendar || days < next_month;
+  return days * kDay;
 }
 
 int64_t century(int64_t year) { return year + (year < 70 ? 2000 : 1900); }
@@ -220,6 +224,7 @@ Microseconds line_time(std::string_view line) {
 Microseconds parse_time(std::string_view text) {
   for (int form = 0; form < 3; ++form) {
     Reader in{text};
+    in.calendar = true;
     Microseconds time = form == 0 ? numeric_date(in, true) : form == 1 ? named_date(in, true) : epoch(in);
     if (time != kNoTime && in.ok && (in.at == text.size() || text.substr(in.at) == "Z")) return time;
   }

@@ -11,35 +11,65 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <unordered_map>
 #include <vector>
 
 #include "logs/candidates.h"
 #include "logs/guesses.h"
 #include "logs/plan.h"
-#include "logs/row_model.h"
+#include "logs/row_past.h"
 #include "logs/techniques.h"
 #include "slipstick/error.h"
 
 namespace slipstick::logs {
 
+// Sources of values: some contexts of guesses.h, each with a memory in the table, then predictions, which have none.
+// More contexts cost time and, beyond these, bits.
+struct MaxSources {
+  static constexpr int kHashedSources = 9;
+  static constexpr uint8_t kHashedKinds[kHashedSources] = {kColumnLast,   kTemplate,        kSession,      kLeftTwo,  kPreviousTwo,
+                                                           kTemplateLeft, kTemplateSession, kTemplatePair, kThirdLeft};
+  static constexpr int kSessionSource = 6;   // kTemplateSession
+  static_assert(kHashedKinds[kSessionSource] == kTemplateSession);
+  enum Source { kFromStride = kHashedSources, kFromLeftOffset, kFromSlotOffset, kFromSessionStride, kFromRing, kValueSources };
+  static constexpr int kPredictedSources = kValueSources - kHashedSources;
+  static_assert(kValueSources <= kMaxSources);
+  static constexpr uint8_t kNotSure = 255;
+};
+
+struct MaxSlot : SlotPast {
+  uint64_t left_offset = 0, step = 0;
+  uint16_t ring_distance = 1;
+  uint8_t hits = 0;
+  uint8_t sure_source = MaxSources::kNotSure;
+  uint8_t runs[MaxSources::kValueSources] = {};   // how often in a row each source was right
+  Bit sure[2];                                    // on a line without and with a recent miss
+};
+
+struct MaxColumn : ColumnPast {
+  MaxColumn() : trust(MaxSources::kValueSources) {}
+  bool is_time = false;
+  uint8_t last_length = 0;
+  SourceTrust trust;
+  Memory predictions[MaxSources::kPredictedSources];
+  std::vector<Value> dictionary;
+  Bit low[64];   // of differences, the bits that no context is asked for
+  Bit usual_width;
+};
+
 template <class Coder>
-class MaxModel {
+class MaxModel : private MaxSources, public RowPast<MaxSlot, MaxColumn> {
  public:
   MaxModel(Coder& coder, int table_bits, uint32_t session_column)
-      : coder_(coder),
+      : RowPast(session_column),
+        coder_(coder),
         memories_(table_bits + 2),
         groups_(table_bits + 2),
-        session_column_(session_column),
-        sessions_(session_column == kNoColumn ? 1 : kSessions),
         value_trust_(kValueSources),
         template_trust_(kTemplateSources),
         candidate_mixer_(kCandidateSets, 2 * (kOwnSets + 1), kFirstWeight * 2),
         symbol_mixer_(kSymbolSets, 2 * kOwnSets, kFirstWeight * 3),
         candidate_apm_(1024),
-        symbol_apm_(1024) {
-    session_slot_.column = session_column;
-  }
+        symbol_apm_(1024) {}
 
   // A writer's: see techniques.h.
   void switch_off(SwitchedOff off) { off_ = off; }
@@ -58,28 +88,10 @@ class MaxModel {
     columns_.back().numeric = numeric;
     columns_.back().is_time = kind >= kTime;
   }
-  void add_template(const TemplateSlots& slots) {
-    templates_.emplace_back();
-    templates_.back().slots.resize(slots.columns.size());
-    for (size_t i = 0; i < slots.columns.size(); ++i) {
-      templates_.back().slots[i].column = slots.columns[i];
-      templates_.back().has_session |= slots.columns[i] == session_column_;
-    }
-  }
-  size_t template_count() const { return templates_.size(); }
-  size_t column_count() const { return columns_.size(); }
 
   Value code_session(Value value) {
     last_line_hash_ = line_hash_;
-    line_.session = kNoValue;
-    if (session_column_ >= columns_.size()) {   // none, or no template has had it yet
-      session_ = &sessions_[0];
-      return kNoValue;
-    }
-    line_.begin(previous_template_);
-    line_.left[0] = previous_session_;
-    line_.slot = kSessionSlot;
-    misses_ = 0;
+    if (!begin_session()) return kNoValue;
     uint64_t contexts[kSymbolContexts];
     for (int i = 0; i < kSymbolContexts; ++i)
       contexts[i] = combine(i < 1   ? 0
@@ -89,12 +101,7 @@ class MaxModel {
                             70 + static_cast<uint64_t>(i));
     find_groups(contexts, 0);
     if (code_symbol_bit(value != kNoValue, kHasSession, contexts[0], kSessionSet)) line_.session = code_value(session_slot_, value);
-    previous_session_ = line_.session;
-    session_ = &sessions_[(mix(line_.session) >> 20) % kSessions];
-    if (session_->key != line_.session) {
-      *session_ = Session();
-      session_->key = line_.session;
-    }
+    enter_session();
     return line_.session;
   }
 
@@ -131,58 +138,26 @@ class MaxModel {
       if (is_off(Technique::second_values)) source->value[1] = kNoValue;
     }
     id = static_cast<uint32_t>(value);
-    fourth_ = t3;
-    line_.previous_template = previous_template_;
-    before_before_ = before_previous_;
-    before_previous_ = previous_template_;
-    previous_template_ = id;
-    session_->last_templates[1] = session_->last_templates[0];
-    session_->last_templates[0] = id;
+    push_template(id);
     return id;
   }
 
   void begin_line(uint32_t id) {
-    line_.begin(id);
+    begin_values(id);
     line_hash_ = id;
-    misses_ = 0;
     left_length_[0] = left_length_[1] = 0;
-    state_ = templates_[id].slots.data();
-    session_pending_ = line_.session != kNoValue;
-    if (session_pending_ && !templates_[id].has_session)
-      throw Error(ErrorKind::corrupt_data, "block: a line has a session value but its template has no place for it");
   }
 
   Value code_slot(Value value) {
-    SlotState& slot = state_[line_.slot];
-    if (session_pending_ && slot.column == session_column_) {
-      session_pending_ = false;
-      value = line_.session;
-    } else {
-      value = code_value(slot, value);
-    }
-    session_->ring[session_->ring_at++ % kRing] = value;
-    line_.push(value);
+    MaxSlot& slot = state_[line_.slot];
+    value = takes_session(slot) ? line_.session : code_value(slot, value);
+    push_value(value);
     if (!columns_[slot.column].is_time) line_hash_ = combine(line_hash_, value);
     return value;
   }
 
-  struct NewString {
-    uint32_t column;
-  };
-  std::vector<NewString>& new_strings() { return new_strings_; }
-
  private:
-  // Sources of values: some contexts of guesses.h, each with a memory in the table, then predictions, which have none.
-  // More contexts cost time and, beyond these, bits.
-  static constexpr uint8_t kHashedKinds[] = {kColumnLast,   kTemplate,        kSession,      kLeftTwo,  kPreviousTwo,
-                                             kTemplateLeft, kTemplateSession, kTemplatePair, kThirdLeft};
-  static constexpr int kHashedSources = sizeof kHashedKinds;
-  static constexpr int kSessionSource = 6;   // kTemplateSession
-  static_assert(kHashedKinds[kSessionSource] == kTemplateSession);
-  enum Source { kFromStride = kHashedSources, kFromLeftOffset, kFromSlotOffset, kFromSessionStride, kFromRing, kValueSources };
-  static constexpr int kPredictedSources = kValueSources - kHashedSources;
   static constexpr int kTemplateSources = 8;
-  static_assert(kValueSources <= kMaxSources);
   static constexpr int kFlagContexts = 3;
   static constexpr int kSymbolContexts = 5;
   static constexpr int kCandidateInputs = 32;   // sources, two a flag context, one constant; padded
@@ -193,38 +168,13 @@ class MaxModel {
   enum SymbolSet { kSessionSet, kTemplateSet, kPlaceSet, kKindSet, kLengthSet, kMantissaSet, kSymbolSets = 8 };
   // Nodes of the group of salt 0: yes or no.
   enum YesNo : uint32_t { kHasSession = 1, kIsNew = 1, kIsKnown = 1, kIsForeign = 2, kIsOdd = 3 };
-  static constexpr uint32_t kSessionSlot = 0xFFFF;
   static constexpr int kSureRun = 16;        // a source right so often in a row is asked alone
-  static constexpr uint8_t kNotSure = 255;
   static constexpr int kRate = 10;                           // of the mixers
   static constexpr int32_t kFirstWeight = (1 << 20) / 25;
 
-  struct SlotState : SlotPast {
-    uint64_t left_offset = 0, step = 0;
-    uint16_t ring_distance = 1;
-    uint8_t hits = 0;
-    uint8_t sure_source = kNotSure;
-    uint8_t runs[kValueSources] = {};   // how often in a row each source was right
-    Bit sure[2];                        // on a line without and with a recent miss
-  };
-  struct TemplateState {
-    std::vector<SlotState> slots;
-    bool has_session = false;
-  };
-  struct Column : ColumnPast {
-    Column() : trust(kValueSources) {}
-    bool is_time = false;
-    uint8_t last_length = 0;
-    SourceTrust trust;
-    Memory predictions[kPredictedSources];
-    std::vector<Value> dictionary;
-    Bit low[64];   // of differences, the bits that no context is asked for
-    Bit usual_width;
-  };
-
   uint8_t code_choice(uint8_t value, int choices) {
     uint64_t got = code_plain(coder_, value, 5);
-    if (got >= static_cast<uint64_t>(choices)) throw Error(ErrorKind::corrupt_data, "block: a column's plan is illegal");
+    check_choice(got, choices);
     return static_cast<uint8_t>(got);
   }
 
@@ -375,12 +325,12 @@ class MaxModel {
   // Where the line is: its template and slot.
   uint64_t where() const { return static_cast<uint64_t>(line_.template_id) << 16 | line_.slot; }
 
-  uint64_t source_hash(const SlotState& slot, const Column& column, int source) const {
+  uint64_t source_hash(const MaxSlot& slot, const MaxColumn& column, int source) const {
     uint8_t kind = kHashedKinds[source];
     return combine(context_of(kind, line_, column.last, column.before_last), 0x200 + slot.column * uint64_t{32} + kind);
   }
 
-  void find_sources(SlotState& slot, Column& column, Memory** sources) {
+  void find_sources(MaxSlot& slot, MaxColumn& column, Memory** sources) {
     uint64_t hashes[kHashedSources];
     for (int i = 0; i < kHashedSources; ++i) {
       hashes[i] = source_hash(slot, column, i);
@@ -398,10 +348,9 @@ class MaxModel {
   }
 
   // What a source without a memory says; `in_session` is the memory of kSessionSource.
-  Value prediction(int source, const SlotState& slot, const Column& column, const Memory& in_session) const {
+  Value prediction(int source, const MaxSlot& slot, const MaxColumn& column, const Memory& in_session) const {
     if (source == kFromRing ? is_off(Technique::ring_copies) : is_off(Technique::predicted_numbers)) return kNoValue;
-    if (source == kFromRing)
-      return line_.slot == kSessionSlot ? kNoValue : session_->ring[(session_->ring_at - slot.ring_distance) % kRing];
+    if (source == kFromRing) return line_.slot == kSessionSlot ? kNoValue : session_->back(slot.ring_distance);
     if (source == kFromSessionStride && !in_session.history) return kNoValue;
     uint64_t number = source == kFromStride       ? column.last + (column.last - column.before_last)
                       : source == kFromLeftOffset ? line_.left[0] + column.left_offset
@@ -411,7 +360,7 @@ class MaxModel {
   }
 
   // Asks the slot's sure source alone, and touches nothing else while it is right.
-  bool code_sure(SlotState& slot, Column& column, Value& value) {
+  bool code_sure(MaxSlot& slot, MaxColumn& column, Value& value) {
     denied_ = kNoValue;
     if (slot.sure_source == kNotSure || is_off(Technique::sure_source)) return false;
     int source = slot.sure_source;
@@ -440,7 +389,7 @@ class MaxModel {
     return true;
   }
 
-  void note_runs(SlotState& slot, Memory* const* sources, Value value) {
+  void note_runs(MaxSlot& slot, Memory* const* sources, Value value) {
     int best = 0;
     for (int i = 0; i < kValueSources; ++i) {
       slot.runs[i] = sources[i]->value[0] == value ? static_cast<uint8_t>(std::min(slot.runs[i] + 1, 255)) : uint8_t{0};
@@ -449,7 +398,7 @@ class MaxModel {
     slot.sure_source = slot.runs[best] >= kSureRun ? static_cast<uint8_t>(best) : kNotSure;
   }
 
-  void note_outcome(SlotState& slot, bool hit) {
+  void note_outcome(MaxSlot& slot, bool hit) {
     misses_ = misses_ << 1 | !hit;
     slot.hits = static_cast<uint8_t>(slot.hits << 1 | hit);
     if (hit) push_length(0);
@@ -460,7 +409,7 @@ class MaxModel {
     left_length_[0] = static_cast<uint8_t>(length);
   }
 
-  void push_value(SlotState& slot, Column& column, Value value) {
+  void note_value(MaxSlot& slot, MaxColumn& column, Value value) {
     if (column.is_time) {
       bool negative;
       gap_ = static_cast<uint64_t>(bit_length(signed_difference(value & kNumberMask, column.last & kNumberMask, negative)));
@@ -469,11 +418,11 @@ class MaxModel {
     column.push(value, line_.left[0]);
   }
 
-  Value code_value(SlotState& slot, Value value) {
-    Column& column = columns_[slot.column];
+  Value code_value(MaxSlot& slot, Value value) {
+    MaxColumn& column = columns_[slot.column];
     if (code_sure(slot, column, value)) {
       note_outcome(slot, true);
-      push_value(slot, column, value);
+      note_value(slot, column, value);
       return value;
     }
     Memory* sources[kValueSources];
@@ -498,7 +447,7 @@ class MaxModel {
       for (int i = 0; i < kHashedSources; ++i) sources[i]->value[1] = kNoValue;
     if (in_session != kNoValue) slot.step = value - in_session;
     if (line_.slot != kSessionSlot && sources[kFromRing]->value[0] != value) find_distance(slot, value);
-    push_value(slot, column, value);
+    note_value(slot, column, value);
     return value;
   }
 
@@ -509,15 +458,11 @@ class MaxModel {
     return false;
   }
 
-  void find_distance(SlotState& slot, Value value) {
-    for (uint32_t distance = 1; distance <= kRing; ++distance) {
-      if (session_->ring[(session_->ring_at - distance) % kRing] != value) continue;
-      slot.ring_distance = static_cast<uint16_t>(distance);
-      break;
-    }
+  void find_distance(MaxSlot& slot, Value value) {
+    if (const uint32_t distance = distance_of(value)) slot.ring_distance = static_cast<uint16_t>(distance);
   }
 
-  Value code_miss(SlotState& slot, Column& column, Value value, Memory* const* sources) {
+  Value code_miss(MaxSlot& slot, MaxColumn& column, Value value, Memory* const* sources) {
     uint64_t contexts[kSymbolContexts] = {
         slot.column,
         combine(slot.column, column.last_length),
@@ -530,29 +475,18 @@ class MaxModel {
     return code_number(slot, column, value, sources, contexts);
   }
 
-  uint32_t remember(uint32_t column_id, Column& column, Value value) {
-    if (column.numeric && !column.plan.dictionary) return UINT32_MAX;
-    auto [it, fresh] = places_.try_emplace(combine(value, column_id), static_cast<uint32_t>(column.dictionary.size()));
-    if (!fresh) return it->second;
-    column.dictionary.push_back(value);
-    return UINT32_MAX;
-  }
-
-  bool code_known(uint32_t column_id, Column& column, Value& value, const uint64_t* contexts) {
+  bool code_known(uint32_t column_id, MaxColumn& column, Value& value, const uint64_t* contexts) {
     uint32_t count = static_cast<uint32_t>(column.dictionary.size());
     if (count == 0) return false;
     uint32_t place = 0;
-    if constexpr (!Coder::kDecodes) {
-      auto it = places_.find(combine(value, column_id));
-      place = it == places_.end() ? UINT32_MAX : it->second;
-    }
+    if constexpr (!Coder::kDecodes) place = place_of(column_id, value);
     find_groups(contexts, 0);
     if (!code_symbol_bit(place != UINT32_MAX, kIsKnown, contexts[0], kKindSet)) return false;
     value = column.dictionary[code_place(place, count, contexts, kPlaceSet)];
     return true;
   }
 
-  Value code_string(uint32_t column_id, Column& column, Value value, const uint64_t* contexts) {
+  Value code_string(uint32_t column_id, MaxColumn& column, Value value, const uint64_t* contexts) {
     if (code_known(column_id, column, value, contexts)) return value;
     find_groups(contexts, 0);
     bool foreign = code_symbol_bit(value < (kStringBit | string_count_), kIsForeign, contexts[0], kKindSet);
@@ -561,13 +495,13 @@ class MaxModel {
       if (value >= (kStringBit | string_count_)) throw Error(ErrorKind::corrupt_data, "block: a string is used before it is given");
     } else {
       value = kStringBit | string_count_++;
-      new_strings_.push_back({column_id});
+      note_new_string(column_id);
     }
     remember(column_id, column, value);
     return value;
   }
 
-  Value code_number(SlotState& slot, Column& column, Value value, Memory* const* sources, const uint64_t* contexts) {
+  Value code_number(MaxSlot& slot, MaxColumn& column, Value value, Memory* const* sources, const uint64_t* contexts) {
     find_groups(contexts, 0);
     if (code_symbol_bit(is_string(value), kIsOdd, contexts[0], kKindSet)) return code_string(slot.column, column, value, contexts);
     if (column.plan.dictionary && code_known(slot.column, column, value, contexts)) return value;
@@ -624,26 +558,10 @@ class MaxModel {
   MemoryTable memories_;
   GroupTable groups_;
   BitGroup* found_[kSymbolContexts];   // the groups of the symbol being coded
-  uint32_t session_column_;
-  std::vector<Session> sessions_;
-  Session* session_ = nullptr;
-  std::vector<TemplateState> templates_;
-  std::vector<Column> columns_;
-  SlotState session_slot_;
-  std::unordered_map<uint64_t, uint32_t> places_;
-  std::vector<NewString> new_strings_;
-  uint32_t string_count_ = 0;
-
-  LinePast line_;
-  SlotState* state_ = nullptr;
-  Value previous_session_ = 0;
-  bool session_pending_ = false;
-  uint32_t misses_ = 0;
   Value denied_ = kNoValue;   // no candidate: the sure source was wrong about it
   uint64_t line_hash_ = 0, last_line_hash_ = 0, gap_ = 0;
   uint8_t left_length_[2] = {0, 0};
-  uint32_t previous_template_ = 0, before_previous_ = 0, before_before_ = 0;
-  uint64_t fourth_ = 0, template_hits_ = 0;
+  uint64_t template_hits_ = 0;
 
   Bit sure_[8 * 4];
   SourceTrust value_trust_, template_trust_;

@@ -155,7 +155,7 @@ class Parser {
       start = assertion && (start || extended_);
       begins = false;
       int least = 0, most = 0;
-      while (!start && repetition(least, most)) part = tree_.repeat(part, least, most);
+      while (!start && repetition(false, least, most)) part = tree_.repeat(part, least, most);
       parts.push_back(part);
     }
     if (!done() && is_next(')') && depth == 0) refuse("has an unmatched )");
@@ -170,7 +170,7 @@ class Parser {
     int least = 0, most = 0;
     while (true) {
       const bool brace = is_next('{');
-      if (!repetition(least, most)) break;
+      if (!repetition(true, least, most)) break;
       interval = interval || brace;
       if (!parts.empty()) parts.back() = tree_.repeat(parts.back(), least, most);
     }
@@ -179,8 +179,8 @@ class Parser {
     return true;
   }
 
-  // Takes `*`, `+`, `?` or an interval, if one comes next.
-  bool repetition(int& least, int& most) {
+  // Takes `*`, `+`, `?` or an interval, if one comes next. `start`: there is nothing in front of it that it could repeat.
+  bool repetition(bool start, int& least, int& most) {
     if (done()) return false;
     least = 0;
     most = kNoLimit;
@@ -195,11 +195,11 @@ class Parser {
       most = plus ? kNoLimit : 1;
       return true;
     }
-    return is_next('{') && interval(least, most);
+    return is_next('{') && interval(start, least, most);
   }
 
-  // {M}, {M,}, {M,N}, {,N}. In an extended pattern what is none of these is plain text.
-  bool interval(int& least, int& most) {
+  // {M}, {M,}, {M,N}, {,N}. In an extended pattern what is none of these is plain text, at the start also {M,N} with M above N.
+  bool interval(bool start, int& least, int& most) {
     size_t at = at_ + (extended_ ? 1 : 2);
     auto number = [&] {
       if (at == text_.size() || !is_digit(text_[at])) return -1;
@@ -215,7 +215,7 @@ class Parser {
     }
     std::string_view close = extended_ ? "}" : "\\}";
     bool legal = text_.substr(at, close.size()) == close && least >= 0 && (most == kNoLimit || least <= most);
-    if (!legal && extended_ && !(text_.substr(at, 1) == "}" && least >= 0)) return false;
+    if (!legal && extended_ && (start || text_.substr(at, 1) != "}" || least < 0)) return false;
     if (!legal && text_.find(close, at) == std::string_view::npos) refuse("has an unmatched {");
     if (!legal) refuse("has an illegal interval; expected {M}, {M,}, {,N} or {M,N} with M at most N");
     if (least > kMaxRepeat || most > kMaxRepeat) throw Error(ErrorKind::limit_exceeded, "pattern: repeats more than 32767 times");

@@ -17,8 +17,6 @@ struct TemplateSlots {
   std::vector<uint8_t> kinds;
 };
 
-constexpr uint32_t kNoColumn = UINT32_MAX;
-
 // Columns by number, in order of first appearance; writer and reader derive them from the template texts alone.
 class ColumnTable {
  public:

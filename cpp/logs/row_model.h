@@ -12,22 +12,21 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <string>
-#include <string_view>
-#include <unordered_map>
 #include <vector>
 
 #include "logs/guesses.h"
 #include "logs/plan.h"
 #include "logs/range_coder.h"
+#include "logs/row_past.h"
 #include "slipstick/error.h"
 
 namespace slipstick::logs {
 
 // A number of 6 bits or fewer, bit by bit through a tree of adaptive bits.
-template <class Coder, int kBits>
+template <int kBits>
 struct BitTree {
   Bit bits[1 << kBits];
+  template <class Coder>
   uint32_t code(Coder& coder, uint32_t value, BitTree& general) {
     uint32_t node = 1;
     for (int i = kBits - 1; i >= 0; --i)
@@ -37,12 +36,12 @@ struct BitTree {
 };
 
 // The length of a difference: below 4, below 12 or any, so that the usual small ones take few decisions.
-template <class Coder>
 struct LengthTree {
   Bit small, medium;
-  BitTree<Coder, 2> small_length;
-  BitTree<Coder, 3> medium_length;
-  BitTree<Coder, 6> any_length;
+  BitTree<2> small_length;
+  BitTree<3> medium_length;
+  BitTree<6> any_length;
+  template <class Coder>
   int code(Coder& coder, int length, LengthTree& general) {
     uint32_t value = static_cast<uint32_t>(length);
     if (code_bit(coder, value < 4, small, general.small)) return static_cast<int>(small_length.code(coder, value, general.small_length));
@@ -52,27 +51,41 @@ struct LengthTree {
   }
 };
 
-constexpr int kRing = 32;             // recent values of a session
-constexpr uint32_t kSessions = 2048;  // sessions remembered at a time
-constexpr int kTreeBits = 10;         // dictionary places are learned in their upper 10 bits
+constexpr int kTreeBits = 10;   // dictionary places are learned in their upper 10 bits
 
-// The recent past of a session (or of the whole log, where there is none).
-struct Session {
-  Value key = kNoValue;
-  uint32_t last_templates[2] = {0, 0};
-  uint32_t ring_at = 0;
-  Value ring[kRing];
-  Session() { std::fill(std::begin(ring), std::end(ring), kNoValue); }
+// How far a dictionary place is known: its length, then the bits below the leading one; the upper ones learn.
+struct Places {
+  BitTree<5> length;
+  std::vector<Bit> tree;
+};
+
+// What is known of one slot of one template.
+struct RowSlot : SlotPast {
+  uint16_t ring_distance = 1;
+  uint16_t ring_history = 1;
+};
+
+struct RowColumn : ColumnPast {
+  int last_length = 0;
+  std::vector<Value> dictionary;
+  Places places;
+  Bit first_hit[16 * 4 * 4];
+  Bit second_hit[16 * 4];
+  Bit ring_hit[16 * 4];
+  Bit known;     // in the column's dictionary
+  Bit foreign;   // a string known from another column
+  Bit odd;       // a string where numbers are usual
+  Bit width_kept;
+  Bit sign[8];
+  LengthTree length[4];
+  Bit top[64 * 8];
 };
 
 template <class Coder>
-class RowModel {
+class RowModel : public RowPast<RowSlot, RowColumn> {
  public:
   // The host tells what is in the block: templates and columns as they appear, and strings.
-  RowModel(Coder& coder, int table_bits, uint32_t session_column)
-      : coder_(coder), guesses_(table_bits), session_column_(session_column), sessions_(session_column == kNoColumn ? 1 : kSessions) {
-    session_slot_.column = session_column;
-  }
+  RowModel(Coder& coder, int table_bits, uint32_t session_column) : RowPast(session_column), coder_(coder), guesses_(table_bits) {}
 
   void add_column(Plan plan, int kind) {
     plan.first = code_choice(plan.first, plan_first_, kContextKinds);
@@ -87,37 +100,14 @@ class RowModel {
     columns_.back().plan = plan;
     columns_.back().numeric = numeric;
   }
-  void add_template(const TemplateSlots& slots) {
-    templates_.emplace_back();
-    templates_.back().slots.resize(slots.columns.size());
-    for (size_t i = 0; i < slots.columns.size(); ++i) {
-      templates_.back().slots[i].column = slots.columns[i];
-      templates_.back().has_session |= slots.columns[i] == session_column_;
-    }
-  }
-  size_t template_count() const { return templates_.size(); }
 
   // The session value of the coming line, or kNoValue. Returns it.
   Value code_session(Value value) {
-    if (session_column_ >= columns_.size()) {   // none, or no template has had it yet
-      line_.session = kNoValue;
-      session_ = &sessions_[0];
-      return kNoValue;
-    }
-    line_.begin(previous_template_);
-    line_.left[0] = previous_session_;
-    line_.slot = kSessionSlot;
-    misses_ = 0;
+    if (!begin_session()) return kNoValue;
     bool has = value != kNoValue;
     has = code_bit(coder_, has, session_flag_[previous_template_ & 4095], session_flag_any_);
-    line_.session = kNoValue;
     if (has) line_.session = code_value(session_slot_, value);
-    previous_session_ = line_.session;
-    session_ = &sessions_[(mix(line_.session) >> 20) % kSessions];
-    if (session_->key != line_.session) {
-      *session_ = Session();
-      session_->key = line_.session;
-    }
+    enter_session();
     return line_.session;
   }
 
@@ -153,83 +143,24 @@ class RowModel {
     }
     if (!known) id = code_template_fresh(id);
     for (Guess* guess : guesses) settle(*guess, id);
-    fourth_ = t3;
-    line_.previous_template = previous_template_;
-    before_before_ = before_previous_;
-    before_previous_ = previous_template_;
-    previous_template_ = id;
-    session_->last_templates[1] = session_->last_templates[0];
-    session_->last_templates[0] = id;
+    push_template(id);
     return id;
   }
 
-  void begin_line(uint32_t id) {
-    line_.begin(id);
-    misses_ = 0;
-    state_ = templates_[id].slots.data();
-    session_pending_ = line_.session != kNoValue;
-    if (session_pending_ && !templates_[id].has_session)
-      throw Error(ErrorKind::corrupt_data, "block: a line has a session value but its template has no place for it");
-  }
-  size_t column_count() const { return columns_.size(); }
+  void begin_line(uint32_t id) { begin_values(id); }
 
   // The next value of the line. The writer passes it; a string not coded before is new by its number.
   Value code_slot(Value value) {
-    SlotState& slot = state_[line_.slot];
-    if (session_pending_ && slot.column == session_column_) {
-      session_pending_ = false;
-      value = line_.session;
-    } else {
-      value = code_value(slot, value);
-    }
-    session_->ring[session_->ring_at++ % kRing] = value;
-    line_.push(value);
+    RowSlot& slot = state_[line_.slot];
+    value = takes_session(slot) ? line_.session : code_value(slot, value);
+    push_value(value);
     return value;
   }
 
-  // Writer: was this coded as new text, and under which column? Reader: the same, to fetch the text.
-  struct NewString {
-    uint32_t column;
-  };
-  std::vector<NewString>& new_strings() { return new_strings_; }
-
  private:
-  // What is known of one slot of one template.
-  struct SlotState : SlotPast {
-    uint16_t ring_distance = 1;
-    uint16_t ring_history = 1;
-  };
-  struct TemplateState {
-    std::vector<SlotState> slots;
-    bool has_session = false;
-  };
-  static constexpr uint32_t kSessionSlot = 0xFFFF;
-
-  // How far a dictionary place is known: its length, then the bits below the leading one; the upper ones learn.
-  struct Places {
-    BitTree<Coder, 5> length;
-    std::vector<Bit> tree;
-  };
-
-  struct Column : ColumnPast {
-    int last_length = 0;
-    std::vector<Value> dictionary;
-    Places places;
-    Bit first_hit[16 * 4 * 4];
-    Bit second_hit[16 * 4];
-    Bit ring_hit[16 * 4];
-    Bit known;                     // in the column's dictionary
-    Bit foreign;                   // a string known from another column
-    Bit odd;                       // a string where numbers are usual
-    Bit width_kept;
-    Bit sign[8];
-    LengthTree<Coder> length[4];
-    Bit top[64 * 8];
-  };
-
-  uint8_t code_choice(uint8_t value, BitTree<Coder, 5>& tree, int choices) {
+  uint8_t code_choice(uint8_t value, BitTree<5>& tree, int choices) {
     uint32_t got = tree.code(coder_, value, tree);
-    if (got >= static_cast<uint32_t>(choices)) throw Error(ErrorKind::corrupt_data, "block: a column's plan is illegal");
+    check_choice(got, choices);
     return static_cast<uint8_t>(got);
   }
 
@@ -261,8 +192,8 @@ class RowModel {
     return static_cast<uint32_t>(node - 1);
   }
 
-  Value code_value(SlotState& slot, Value value) {
-    Column& column = columns_[slot.column];
+  Value code_value(RowSlot& slot, Value value) {
+    RowColumn& column = columns_[slot.column];
     Guess& first = guesses_.of_value(column.plan.first, line_, slot, column);
     Guess& second = guesses_.of_value(column.plan.second, line_, slot, column);
     Value first_value = first.history == 0 ? kNoValue : first.value;
@@ -292,9 +223,9 @@ class RowModel {
   }
 
   // A value that neither context foretold: a copy, a known value, or something new.
-  Value code_miss(SlotState& slot, Column& column, Value value, Value not_first, Value not_second) {
+  Value code_miss(RowSlot& slot, RowColumn& column, Value value, Value not_first, Value not_second) {
     if (line_.slot == kSessionSlot) return code_new(slot.column, column, value, not_first, not_second);
-    Value copy = session_->ring[(session_->ring_at - slot.ring_distance) % kRing];
+    Value copy = session_->back(slot.ring_distance);
     if (copy != kNoValue && copy != not_first && copy != not_second && is_string(copy) <= !column.numeric) {
       uint32_t at = slot.ring_history * 4u + (misses_ >> 1 & 3);
       bool hit = code_bit(coder_, value == copy, column.ring_hit[at], ring_hit_any_[at]);
@@ -305,36 +236,20 @@ class RowModel {
       }
     }
     value = code_new(slot.column, column, value, not_first, not_second);
-    for (uint32_t distance = 1; distance <= kRing; ++distance) {
-      if (session_->ring[(session_->ring_at - distance) % kRing] != value) continue;
-      if (slot.ring_distance != distance) {
-        slot.ring_distance = static_cast<uint16_t>(distance);
-        slot.ring_history = 1;
-      }
-      break;
+    const uint32_t distance = distance_of(value);
+    if (distance != 0 && slot.ring_distance != distance) {
+      slot.ring_distance = static_cast<uint16_t>(distance);
+      slot.ring_history = 1;
     }
     return value;
   }
 
-  Value code_new(uint32_t column_id, Column& column, Value value, Value not_first, Value not_second) {
+  Value code_new(uint32_t column_id, RowColumn& column, Value value, Value not_first, Value not_second) {
     return column.numeric ? code_number(column_id, column, value, not_first, not_second) : code_string(column_id, column, value);
   }
 
-  // Keeps the column's dictionary complete. Returns the place of `value`, or UINT32_MAX if it is new.
-  uint32_t remember(uint32_t column_id, Column& column, Value value) {
-    if (column.numeric && !column.plan.dictionary) return UINT32_MAX;
-    auto [it, fresh] = places_.try_emplace(combine(value, column_id), static_cast<uint32_t>(column.dictionary.size()));
-    if (!fresh) return it->second;
-    column.dictionary.push_back(value);
-    return UINT32_MAX;
-  }
-  uint32_t place_of(uint32_t column_id, Value value) const {
-    auto it = places_.find(combine(value, column_id));
-    return it == places_.end() ? UINT32_MAX : it->second;
-  }
-
   // Returns true and sets `value` if it is in the column's dictionary.
-  bool code_known(uint32_t column_id, Column& column, Value& value) {
+  bool code_known(uint32_t column_id, RowColumn& column, Value& value) {
     uint32_t count = static_cast<uint32_t>(column.dictionary.size());
     if (count == 0) return false;
     uint32_t place = 0;
@@ -345,7 +260,7 @@ class RowModel {
     return true;
   }
 
-  Value code_string(uint32_t column_id, Column& column, Value value) {
+  Value code_string(uint32_t column_id, RowColumn& column, Value value) {
     if (code_known(column_id, column, value)) return value;
     bool foreign = value < (kStringBit | string_count_);
     foreign = code_bit(coder_, foreign, column.foreign, foreign_any_);
@@ -355,13 +270,13 @@ class RowModel {
       if (value >= (kStringBit | string_count_)) throw Error(ErrorKind::corrupt_data, "block: a string is used before it is given");
     } else {
       value = kStringBit | string_count_++;
-      new_strings_.push_back({column_id});
+      note_new_string(column_id);
     }
     remember(column_id, column, value);
     return value;
   }
 
-  Value code_number(uint32_t column_id, Column& column, Value value, Value first, Value second) {
+  Value code_number(uint32_t column_id, RowColumn& column, Value value, Value first, Value second) {
     bool odd = is_string(value);
     odd = code_bit(coder_, odd, column.odd, odd_any_);
     if (odd) return code_string(column_id, column, value);
@@ -391,7 +306,7 @@ class RowModel {
   }
 
   // The bits below the leading one: the first three are learned, the rest are noise.
-  uint64_t code_mantissa(Column& column, uint64_t size, int length) {
+  uint64_t code_mantissa(RowColumn& column, uint64_t size, int length) {
     uint64_t result = 1;
     int left = length - 1;
     uint32_t node = 1;
@@ -406,36 +321,18 @@ class RowModel {
 
   Coder& coder_;
   GuessTable guesses_;
-  uint32_t session_column_;
-  std::vector<Session> sessions_;
-  Session* session_ = nullptr;
-  std::vector<TemplateState> templates_;
-  std::vector<Column> columns_;
-  SlotState session_slot_;   // of the session value, which comes before its template
-  std::unordered_map<uint64_t, uint32_t> places_;
-  std::vector<NewString> new_strings_;
-  uint32_t string_count_ = 0;
 
-  // The line being coded.
-  LinePast line_;
-  SlotState* state_ = nullptr;
-  Value previous_session_ = 0;
-  bool session_pending_ = false;
-  uint32_t misses_ = 0;
-  uint32_t previous_template_ = 0, before_previous_ = 0, before_before_ = 0;
-  uint64_t fourth_ = 0;
-
-  BitTree<Coder, 5> plan_first_, plan_second_, plan_base_, plan_width_;
+  BitTree<5> plan_first_, plan_second_, plan_base_, plan_width_;
   Bit plan_dictionary_;
   Bit session_flag_[4096], session_flag_any_;
   Bit template_hit_[3][16 * 16 * 4];
   Bit template_hit_any_[3][16];
   Bit template_new_;
   Places template_places_;
-  BitTree<Coder, 5> place_length_any_;
+  BitTree<5> place_length_any_;
   Bit first_hit_any_[16 * 4 * 4], second_hit_any_[16 * 4], ring_hit_any_[16 * 4];
   Bit known_any_, foreign_any_, odd_any_, width_kept_any_, sign_any_[8];
-  LengthTree<Coder> length_any_[4];
+  LengthTree length_any_[4];
   Bit top_any_[64 * 8];
 };
 

@@ -70,4 +70,27 @@ std::vector<std::string> column_keys(std::string_view text) {
   return keys;
 }
 
+namespace {
+
+// A literal "<*>", with any number of backslashes behind its "<", gets one more, so that different templates are shown differently.
+std::string with_marks_escaped(const std::string& text) {
+  std::string out;
+  for (size_t i = 0; i < text.size(); ++i) {
+    out += text[i];
+    if (text[i] != '<') continue;
+    size_t star = text.find_first_not_of('\\', i + 1);
+    if (star != std::string::npos && text.compare(star, 2, "*>") == 0) out += '\\';
+  }
+  return out;
+}
+
+}  // namespace
+
+std::string shown_template(std::string_view text) {
+  TemplatePieces pieces = split_template(text);
+  std::string shown = with_marks_escaped(pieces.texts[0]);
+  for (size_t i = 1; i < pieces.texts.size(); ++i) shown += "<*>" + with_marks_escaped(pieces.texts[i]);
+  return shown;
+}
+
 }  // namespace slipstick::logs

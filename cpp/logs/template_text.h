@@ -26,4 +26,7 @@ TemplatePieces split_template(std::string_view text);
 // and the byte after it. Constants count as slots there, so that a column does not depend on what was constant.
 std::vector<std::string> column_keys(std::string_view template_text);
 
+// A template's text for people, with <*> for each slot.
+std::string shown_template(std::string_view text);
+
 }  // namespace slipstick::logs

@@ -60,6 +60,12 @@ bool balanced(const ChunkCoefficients& coefficients) {
   return true;
 }
 
+// What the workspace leaves for a chunk of rows without kept logits. (A sum of the weight's gradient is beyond it: with chunks there is no other
+// place.)
+template <class Real> int64_t bytes_for_rows(const Head& head, const Gradients& out, const BackwardOptions& options) {
+  return options.workspace_bytes - (options.filter_eps > 0 ? GradientStream<Real>::held_bytes(head, out, options) : 0);
+}
+
 bool has_gradient(const Coefficients& from, int64_t row) {
   for (const double* values : {from.a, from.b, from.c, from.d})
     if (values && values[row] != 0) return true;
@@ -75,7 +81,8 @@ void run_backward(const Head& head, const std::vector<int64_t>& rows, const Coef
   const int64_t row_bytes =
       std::max(GradientStream<Real>::bytes_per_row(head, false), may ? GradientStream<Real>::bytes_per_row(head, true) : 0);
   const int64_t total = static_cast<int64_t>(rows.size()),
-                step = recomputed_rows<Real>(options, total, row_bytes, GradientStream<Real>::accumulator_bytes(head) > 0);
+                step = recomputed_rows<Real>(bytes_for_rows<Real>(head, out, options), total, row_bytes,
+                                             GradientStream<Real>::accumulator_bytes(head) > 0);
   GradientStream<Real> stream(head, out, options, total > step);
   for (int64_t first = 0; first < total; first += step) {
     const int64_t count = std::min(step, total - first);
@@ -137,13 +144,15 @@ void code_logits(const Head& head, const Targets& targets, const std::vector<int
 }
 
 // Rows whose logits fit the workspace beside the other buffers; 0 if too few to be worth it.
-template <class Real> int64_t kept_rows_fitting(const Head& head, const BackwardOptions& options, int64_t rows, bool rounded) {
+template <class Real>
+int64_t kept_rows_fitting(const Head& head, const Gradients& out, const BackwardOptions& options, int64_t rows, bool rounded) {
   const int64_t lanes = head_kernels<Real>().lanes;
   const int64_t per_row = head.vocabulary * static_cast<int64_t>(sizeof(Real)) + GradientStream<Real>::bytes_per_row(head, rounded);
   constexpr int64_t kLine = 64 / static_cast<int64_t>(sizeof(Real));
-  const auto fitting = [&](int64_t bytes) { return std::max<int64_t>(0, bytes / per_row - 2 * kLine) / lanes * lanes; };
+  const int64_t group_bytes = rounded ? GradientStream<Real>::group_bytes(options) : 0;
+  const auto fitting = [&](int64_t bytes) { return std::max<int64_t>(0, (bytes - group_bytes) / per_row - 2 * kLine) / lanes * lanes; };
   int64_t most = fitting(options.workspace_bytes);
-  if (most < rows) most = fitting(options.workspace_bytes - GradientStream<Real>::accumulator_bytes(head));
+  if (most < rows || options.filter_eps > 0) most = fitting(options.workspace_bytes - GradientStream<Real>::held_bytes(head, out, options));
   if (most >= rows) return round_up(rows, lanes);
   if (most < kLeastKeptRows) return 0;
   // Chunks of equal size: the last would otherwise be a small one.
@@ -163,16 +172,18 @@ void run_cross_entropy(const Head& head, const Targets& targets, const std::vect
   const CrossEntropyRows of_rows{targets, loss, head.vocabulary, lse, target.data(), mean.data()};
   const bool gradients = out.hidden || out.weight || out.bias;
   const bool rounded = may_round(head, options) && loss.label_smoothing == 0 && std::abs(loss.z_loss) <= kMostZLoss;
-  const int64_t kept = gradients ? kept_rows_fitting<Real>(head, options, total, rounded) : 0;
+  const int64_t kept = gradients ? kept_rows_fitting<Real>(head, out, options, total, rounded) : 0;
   if (kept == 0) {
     const int64_t row_bytes = GradientStream<Real>::bytes_per_row(head, rounded),
-                  step = recomputed_rows<Real>(options, total, row_bytes, GradientStream<Real>::accumulator_bytes(head) > 0);
+                  step = recomputed_rows<Real>(bytes_for_rows<Real>(head, out, options), total, row_bytes,
+                                               GradientStream<Real>::accumulator_bytes(head) > 0);
     ChunkLogits<Real> chunk;
     chunk.rounded = rounded;
     std::unique_ptr<CodedLogits> coded;
     if (gradients && rounded && total > 0 && total <= step) {
       const int64_t padded = round_up(total, head_kernels<Real>().lanes);
-      coded = std::make_unique<CodedLogits>(head, total, out.weight, options.workspace_bytes - padded * row_bytes);
+      const int64_t left = options.workspace_bytes - padded * row_bytes - GradientStream<Real>::group_bytes(options);
+      coded = std::make_unique<CodedLogits>(head, total, out.weight, left);
       code_logits<Real>(head, targets, rows, want, *coded, options.threads);
       chunk.coded = coded.get();
     } else {

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "slipstick/threads.h"
 
@@ -13,6 +14,17 @@ namespace {
 constexpr int64_t kMostLarge = 4;
 // Above this share of survivors in a block the dense products are faster.
 constexpr int64_t kDenseShare = 8;   // one in so many
+// The share of the workspace that is for a list of what a filter leaves.
+constexpr int64_t kListShare = 4;  // one in so many
+// Gradients in a group of rounded ones, where there are few rows: enough work between two waits of all threads for each other.
+constexpr int64_t kGroupElements = int64_t{1} << 18;
+// Workspaces from here on have room for that.
+constexpr int64_t kGroupWorkspace = int64_t{16} << 20;
+// Jobs of the gradient of hidden in a group, about: a job owns a panel of columns, and all rows if there are so many panels, as it packs the
+// group's weights for them.
+constexpr int64_t kHiddenJobs = 16;
+// Panels of rows of a block between its logits and its rounded gradients: they stay in the first cache.
+constexpr int64_t kStripPanels = 2;
 
 double map_slope(LogitMap map, double z, double cap) {
   if (map == LogitMap::softcap) return (1 - z / cap) * (1 + z / cap);
@@ -33,6 +45,7 @@ void check_options(const char* where, const BackwardOptions& options) {
 
 void clear(const Head& head, const Gradients& out, const BackwardOptions& options) {
   if (out.hidden) std::fill_n(static_cast<char*>(out.hidden), head.rows * head.width * element_bytes(head.format), char{0});
+  if (out.weight) prefer_large_pages(out.weight, static_cast<size_t>(head.vocabulary * head.width * element_bytes(head.format)));
   if (options.dropped) std::fill_n(options.dropped, head.rows, 0.0);
 }
 
@@ -43,15 +56,15 @@ CodedLogits::CodedLogits(const Head& head, int64_t rows, void* weight_gradient, 
       vocabulary_(head.vocabulary),
       width_(head.width),
       weight_gradient_(static_cast<uint16_t*>(weight_gradient)) {
-  const int64_t groups = round_up(round_up(blocks_, kSlots) / kSlots, kRoundedBlocks) / kRoundedBlocks;
-  const int64_t row_bytes = padded_rows_ * static_cast<int64_t>(sizeof(float)), lent_each = groups * lent(kRoundedColumns);
-  const int64_t left = bytes - lent_each * kSlots * row_bytes;
+  const int64_t groups = round_up(blocks_, kRoundedBlocks) / kRoundedBlocks;
+  const int64_t row_bytes = padded_rows_ * static_cast<int64_t>(sizeof(float)), lent_count = groups * lent(kRoundedColumns);
+  const int64_t left = bytes - lent_count * row_bytes;
   any_ = left >= 0;
   if (!any_) return;
-  own_each_ = std::min(left / (kBlockColumns * padded_rows_ * 2 + row_bytes), blocks_) / kSlots;
-  codes_ = Buffer<uint16_t>(own_each_ * kSlots * padded_rows_ * kBlockColumns);
-  largest_ = Buffer<float>((lent_each + own_each_) * kSlots * padded_rows_);
-  lent_each_ = lent_each;
+  own_count_ = std::min(left / (kBlockColumns * padded_rows_ * 2 + row_bytes), blocks_ - lent_count + kRoundedBlocks);
+  lent_count_ = lent_count;
+  codes_ = Buffer<uint16_t>(own_count_ * padded_rows_ * kBlockColumns);
+  largest_ = Buffer<float>((lent_count_ + own_count_) * padded_rows_);
 }
 
 // Blocks whose codes fit the gradient of the weight for so many columns.
@@ -61,19 +74,14 @@ int64_t CodedLogits::lent(int64_t columns) const {
 
 CodedLogits::Place CodedLogits::place(int64_t block) const {
   if (!any_) return {};
-  int64_t slot = 0;
-  while (slot_begin(slot + 1, blocks_) <= block) ++slot;
-  const int64_t begin = slot_begin(slot, blocks_), group = (block - begin) / kRoundedBlocks, within = (block - begin) % kRoundedBlocks;
-  const int64_t first = (begin + group * kRoundedBlocks) * kBlockColumns;
-  const int64_t end = std::min(slot_begin(slot + 1, blocks_) * kBlockColumns, vocabulary_);
-  const int64_t lent_full = lent(kRoundedColumns), lent_here = lent(std::min(kRoundedColumns, end - first));
-  float* largest = largest_.get() + slot * (lent_each_ + own_each_) * padded_rows_;
+  const int64_t group = block / kRoundedBlocks, within = block % kRoundedBlocks, first = group * kRoundedColumns;
+  const int64_t lent_full = lent(kRoundedColumns), lent_here = lent(std::min(kRoundedColumns, vocabulary_ - first));
   if (within < lent_here)
     return {weight_gradient_ + first * width_ + within * kBlockColumns * padded_rows_,
-            largest + (group * lent_full + within) * padded_rows_};
+            largest_.get() + (group * lent_full + within) * padded_rows_};
   const int64_t own = group * (kRoundedBlocks - lent_full) + within - lent_here;
-  if (own >= own_each_) return {};
-  return {codes_.get() + (slot * own_each_ + own) * kBlockColumns * padded_rows_, largest + (lent_each_ + own) * padded_rows_};
+  if (own >= own_count_) return {};
+  return {codes_.get() + own * kBlockColumns * padded_rows_, largest_.get() + (lent_count_ + own) * padded_rows_};
 }
 
 CodedTile CodedLogits::tile(int64_t block, int64_t columns, float* logits, int64_t stride) const {
@@ -97,7 +105,8 @@ template <class Real> struct GradientStream<Real>::Chunk {
   Buffer<uint32_t> column_pairs;  // the same in pairs
   std::vector<LargeElement> exact;  // gradients of entries that are not rounded, in their order
   Buffer<Real> row_major;      // for the sparse products
-  Buffer<Real> hidden;         // [kSlots][count][width]
+  int64_t sums;                // gradients of hidden that are to be added
+  Buffer<Real> hidden;         // [sums][count][width]
   Buffer<double> dropped;      // [kSlots][padded_count]
   ChunkLogits<Real> logits;
   Real scale;  // what the sums are still to be multiplied by
@@ -115,13 +124,23 @@ template <class Real> struct GradientStream<Real>::Scratch {
 template <class Real> int64_t GradientStream<Real>::bytes_per_row(const Head& head, bool rounded) {
   constexpr int64_t kReal = sizeof(Real);
   if (!rounded) return (kSlots + 3) * head.width * kReal + 256;
-  // Two layouts of a block in bf16, a block of logits, and large elements.
+  // The sum, pairs in two layouts, those of a group's gradients, a block of logits, and large elements.
   constexpr int64_t kBlock = 4 * kRoundedColumns + kReal * kBlockColumns + kMostLarge * static_cast<int64_t>(sizeof(LargeElement));
-  return (kSlots + 1) * head.width * kReal + kBlock + 256;
+  return 2 * head.width * kReal + kBlock + 256;
+}
+
+template <class Real> int64_t GradientStream<Real>::group_bytes(const BackwardOptions& options) {
+  return options.workspace_bytes < kGroupWorkspace ? 0 : 4 * kGroupElements;
 }
 
 template <class Real> int64_t GradientStream<Real>::accumulator_bytes(const Head& head) {
   return element_bytes(head.format) == sizeof(Real) ? 0 : head.vocabulary * head.width * static_cast<int64_t>(sizeof(Real));
+}
+
+template <class Real>
+int64_t GradientStream<Real>::held_bytes(const Head& head, const Gradients& out, const BackwardOptions& options) {
+  const int64_t sum = out.weight ? accumulator_bytes(head) : 0;
+  return sum > 0 && options.filter_eps > 0 ? options.workspace_bytes / kListShare : sum;
 }
 
 template <class Real>
@@ -136,6 +155,8 @@ GradientStream<Real>::GradientStream(const Head& head, const Gradients& out, con
   if (out.weight) {
     if (accumulator_bytes(head) == 0) {
       weight_sums_ = static_cast<Real*>(out.weight);
+    } else if (filtered_ && std::max(head.rows, head.vocabulary) <= std::numeric_limits<int32_t>::max()) {
+      listing_ = true;
     } else if (more_chunks || filtered_) {
       weight_buffer_ = Buffer<Real>(head.vocabulary * head.width);
       weight_sums_ = weight_buffer_.get();
@@ -171,7 +192,8 @@ template <class Real> void GradientStream<Real>::lay_out(Chunk& chunk, const int
       }
     });
   }
-  if (out_.hidden) chunk.hidden = Buffer<Real>(kSlots * count * head_.width);
+  chunk.sums = rounded ? 1 : kSlots;
+  if (out_.hidden) chunk.hidden = Buffer<Real>(chunk.sums * count * head_.width);
 }
 
 template <class Real>
@@ -189,7 +211,11 @@ void GradientStream<Real>::add(const int64_t* rows, int64_t count, const ChunkCo
   // With a filter the even part travels with what was dropped, at no cost.
   if (!filtered_) chunk.d = padded<Real>(coefficients.d, chunk.padded_count, 0);
   if (!logits.kept) chunk.panels = pack_hidden<Real>(head_, rows, count, options_.threads);
-  if (logits.rounded) take_entries(chunk);
+  if (logits.rounded) {
+    take_entries(chunk);
+    run_rounded(chunk);
+    return close(chunk);
+  }
   if (filtered_) {
     chunk.bounds = Buffer<Real>(chunk.padded_count);
     for (int64_t n = 0; n < chunk.padded_count; ++n)
@@ -200,7 +226,24 @@ void GradientStream<Real>::add(const int64_t* rows, int64_t count, const ChunkCo
     chunk.dropped = Buffer<double>(kSlots * chunk.padded_count);
     std::fill_n(chunk.dropped.get(), kSlots * chunk.padded_count, 0.0);
   }
-  parallel_for(kSlots, options_.threads, [&](int64_t slot) { run_slot(chunk, slot); });
+  std::vector<SlotRun> runs(kSlots);
+  const auto run_all = [&] {
+    parallel_for(kSlots, options_.threads, [&](int64_t slot) { run_slot(chunk, slot, runs[static_cast<size_t>(slot)]); });
+  };
+  run_all();
+  if (listing_) {
+    bool waiting = false;
+    for (SlotRun& run : runs) {
+      waiting = waiting || run.waits;
+      run.list.shrink_to_fit();
+      listed_ += static_cast<int64_t>(run.list.size());
+      lists_.push_back(std::move(run.list));
+    }
+    if (waiting) {
+      list_to_sum();
+      run_all();
+    }
+  }
   close(chunk);
 }
 
@@ -219,7 +262,7 @@ auto GradientStream<Real>::open_slot(const Chunk& chunk, int64_t slot, int64_t s
   const auto scratch = std::make_shared<Scratch>(head_);
   scratch->stride = stride;
   scratch->panel = Buffer<Real>(kBlockColumns * kernels_.lanes);
-  if (out_.weight && !weight_sums_) scratch->weight_rows = Buffer<Real>(kBlockColumns * head_.width);
+  if (out_.weight && !weight_sums_ && !listing_) scratch->weight_rows = Buffer<Real>(kBlockColumns * head_.width);
   return scratch;
 }
 
@@ -236,42 +279,76 @@ template <class Real> void GradientStream<Real>::close(const Chunk& chunk) {
   first_chunk_ = false;
 }
 
-template <class Real> void GradientStream<Real>::run_slot(const Chunk& chunk, int64_t slot) const {
-  const int64_t begin = slot_begin(slot, blocks_), end = slot_begin(slot + 1, blocks_);
-  if (chunk.logits.rounded && begin < end) return run_rounded_slot(chunk, slot);
-  const auto scratch = open_slot(chunk, slot, chunk.logits.kept ? chunk.logits.stride : line_stride<Real>(chunk.padded_count));
-  if (!scratch) return;
-  if (!chunk.logits.kept) scratch->block = Buffer<Real>(kBlockColumns * scratch->stride);
-  if (filtered_) {
-    if (accumulator_bytes(head_) > 0) scratch->weight = Buffer<Real>(kBlockColumns * head_.width);
-    scratch->indices = Buffer<int32_t>(chunk.padded_count);
-    scratch->dropped = Buffer<Real>(chunk.padded_count);
+// Where a slot is. It waits before a block that cannot be listed, which is formed then.
+template <class Real> struct GradientStream<Real>::SlotRun {
+  std::shared_ptr<Scratch> scratch;
+  int64_t done = 0;  // blocks
+  bool waits = false, sparse = false;
+  std::vector<Survivor> list;
+};
+
+template <class Real> void GradientStream<Real>::run_slot(const Chunk& chunk, int64_t slot, SlotRun& run) const {
+  const int64_t begin = slot_begin(slot, blocks_), end = slot_begin(slot + 1, blocks_), width = head_.width;
+  if (begin + run.done == end && begin < end) return;
+  if (!run.scratch) {
+    run.scratch = open_slot(chunk, slot, chunk.logits.kept ? chunk.logits.stride : line_stride<Real>(chunk.padded_count));
+    if (!run.scratch) return;
+    if (!chunk.logits.kept) run.scratch->block = Buffer<Real>(kBlockColumns * run.scratch->stride);
+    if (filtered_) {
+      if (accumulator_bytes(head_) > 0) run.scratch->weight = Buffer<Real>(kBlockColumns * width);
+      run.scratch->indices = Buffer<int32_t>(chunk.padded_count);
+      run.scratch->dropped = Buffer<Real>(chunk.padded_count);
+    }
   }
-  for (int64_t block = begin; block < end; ++block) run_block(chunk, *scratch, slot, block * kBlockColumns, block == begin);
+  const Scratch& scratch = *run.scratch;
+  // All slots together stay within what is left, so that no block waits for the speed of others.
+  const int64_t room = options_.workspace_bytes / kListShare / static_cast<int64_t>(sizeof(Survivor)) - listed_;
+  for (; begin + run.done < end; ++run.done) {
+    const int64_t block = begin + run.done, first = block * kBlockColumns, columns = std::min(kBlockColumns, head_.vocabulary - first);
+    if (!run.waits) run.sparse = form_block(chunk, scratch, slot, block);
+    run.waits = listing_ && !(run.sparse && static_cast<int64_t>(run.list.size()) < room / kSlots);
+    if (run.waits) return;
+    const Real* gradients = block_at(chunk, scratch, block);
+    const bool fresh = run.done == 0;
+    if (run.sparse) {
+      if (fresh && out_.hidden) std::fill_n(chunk.hidden.get() + slot * chunk.count * width, chunk.count * width, Real{0});
+      apply_sparse(chunk, scratch, slot, first, columns, gradients, scratch.stride, listing_ ? &run.list : nullptr);
+    } else {
+      multiply(chunk, scratch, slot, first, columns, gradients, scratch.stride, fresh);
+    }
+  }
+  run.scratch.reset();
 }
 
 template <class Real>
-void GradientStream<Real>::form_gradient(const Chunk& chunk, Real* block, int64_t stride, int64_t columns) const {
+void GradientStream<Real>::form_gradient(const Chunk& chunk, Real* block, int64_t stride, int64_t columns, int64_t first_row,
+                                         int64_t rows) const {
+  const auto from = [&](const Buffer<Real>& values) { return values ? values.get() + first_row : nullptr; };
   GradientBlock<Real> gradient{};
-  gradient.block = block;
+  gradient.block = block + first_row;
   gradient.stride = stride;
   gradient.columns = columns;
-  gradient.rows = chunk.count;
-  gradient.lse_high = chunk.lse_high.get();
-  gradient.lse_low = chunk.lse_low.get();
-  gradient.a = chunk.a.get();
-  gradient.b = chunk.b.get();
-  gradient.c = chunk.c.get();
-  gradient.d = chunk.d.get();
+  gradient.rows = rows;
+  gradient.lse_high = from(chunk.lse_high);
+  gradient.lse_low = from(chunk.lse_low);
+  gradient.a = from(chunk.a);
+  gradient.b = from(chunk.b);
+  gradient.c = from(chunk.c);
+  gradient.d = from(chunk.d);
   gradient.map = head_.map;
   gradient.cap = static_cast<Real>(head_.cap);
   kernels_.form_gradient(gradient);
 }
 
+template <class Real> Real* GradientStream<Real>::block_at(const Chunk& chunk, const Scratch& scratch, int64_t block) const {
+  return chunk.logits.kept ? chunk.logits.kept + block * kBlockColumns * scratch.stride : scratch.block.get();
+}
+
+// Gradients by the logits of a block. Returns whether few are left.
 template <class Real>
-void GradientStream<Real>::run_block(const Chunk& chunk, const Scratch& scratch, int64_t slot, int64_t first, bool fresh) const {
-  const int64_t columns = std::min(kBlockColumns, head_.vocabulary - first), stride = scratch.stride;
-  Real* block = chunk.logits.kept ? chunk.logits.kept + first * stride : scratch.block.get();
+bool GradientStream<Real>::form_block(const Chunk& chunk, const Scratch& scratch, int64_t slot, int64_t number) const {
+  const int64_t first = number * kBlockColumns, columns = std::min(kBlockColumns, head_.vocabulary - first), stride = scratch.stride;
+  Real* block = block_at(chunk, scratch, number);
   if (!chunk.logits.kept)
     stream_logits<Real>(head_, chunk.panels, 0, chunk.count, first, columns, scratch.tile, block, stride, false, nullptr);
 
@@ -285,18 +362,13 @@ void GradientStream<Real>::run_block(const Chunk& chunk, const Scratch& scratch,
     values.push_back(
         static_cast<Real>(entry->value * map_slope(head_.map, block[(entry->column - first) * stride + entry->row], head_.cap)));
 
-  form_gradient(chunk, block, stride, columns);
+  form_gradient(chunk, block, stride, columns, 0, chunk.count);
 
   const bool sparse = filtered_ && filter(chunk, scratch, slot, columns, block, stride) * kDenseShare < columns * chunk.count;
   for (auto entry = begin; entry != end; ++entry)
     block[(entry->column - first) * stride + entry->row] += values[static_cast<size_t>(entry - begin)];
   sum_bias(first, columns, block, chunk.count, stride);
-  if (sparse) {
-    if (fresh && out_.hidden) std::fill_n(chunk.hidden.get() + slot * chunk.count * head_.width, chunk.count * head_.width, Real{0});
-    apply_sparse(chunk, scratch, slot, first, columns, block, stride);
-  } else {
-    multiply(chunk, scratch, slot, first, columns, block, stride, fresh);
-  }
+  return sparse;
 }
 
 template <class Real>
@@ -360,9 +432,10 @@ int64_t GradientStream<Real>::filter(const Chunk& chunk, const Scratch& scratch,
   return left;
 }
 
+// To the slot's gradient of hidden, and to that of the weight or a list.
 template <class Real>
 void GradientStream<Real>::apply_sparse(const Chunk& chunk, const Scratch& scratch, int64_t slot, int64_t first, int64_t columns,
-                                        const Real* block, int64_t stride) const {
+                                        const Real* block, int64_t stride, std::vector<Survivor>* list) const {
   const int64_t width = head_.width;
   const Source source = weight_source(head_, first);
   const Real* weight = static_cast<const Real*>(source.data);
@@ -380,41 +453,76 @@ void GradientStream<Real>::apply_sparse(const Chunk& chunk, const Scratch& scrat
       const int64_t n = scratch.indices[i];
       const Real g = block[v * stride + n];
       if (weight_row) kernels_.add_scaled(chunk.row_major.get() + n * width, g, width, weight_row);
+      if (list) list->push_back({static_cast<int32_t>(first + v), static_cast<int32_t>(chunk.rows[n]), static_cast<float>(g)});
       if (out_.hidden) kernels_.add_scaled(weight + v * weight_stride, g, width, chunk.hidden.get() + (slot * chunk.count + n) * width);
     }
   }
 }
 
+// The listed elements of a block, chunk by chunk, to the rows of the weight's gradient.
+template <class Real> void GradientStream<Real>::add_listed(int64_t block, Real* rows) const {
+  const int64_t width = head_.width, first = block * kBlockColumns;
+  const Buffer<Real> hidden(width);
+  int64_t slot = 0;
+  while (slot_begin(slot + 1, blocks_) <= block) ++slot;
+  for (size_t i = static_cast<size_t>(slot); i < lists_.size(); i += kSlots) {
+    for (auto at = std::lower_bound(lists_[i].begin(), lists_[i].end(), first, before<Survivor>);
+         at != lists_[i].end() && at->column < first + kBlockColumns; ++at) {
+      const int64_t row = at->row;
+      kernels_.widen(hidden_source(head_, &row), 1, width, static_cast<Real>(head_.scale), hidden.get());
+      kernels_.add_scaled(hidden.get(), static_cast<Real>(at->value), width, rows + (at->column - first) * width);
+    }
+  }
+}
+
+// For what cannot be listed.
+template <class Real> void GradientStream<Real>::list_to_sum() {
+  const int64_t width = head_.width;
+  weight_buffer_ = Buffer<Real>(head_.vocabulary * width);
+  weight_sums_ = weight_buffer_.get();
+  parallel_for(blocks_, options_.threads, [&](int64_t block) {
+    Real* rows = weight_sums_ + block * kBlockColumns * width;
+    std::fill_n(rows, std::min(kBlockColumns, head_.vocabulary - block * kBlockColumns) * width, Real{0});
+    add_listed(block, rows);
+  });
+  lists_.clear();
+  listing_ = first_chunk_ = false;
+}
+
 // ---- rounded gradients: products of bf16 pairs ------------------------------------------------------------------------------------------------
 
-template <class Real> struct GradientStream<Real>::RoundedScratch {
-  explicit RoundedScratch(const Head& head) : tile(head) {}
-  WeightTile<Real> tile;
-  int64_t stride, column_stride, panel_stride;
-  Buffer<Real> block, weight_rows, row;
-  Buffer<uint16_t> by_column;
-  Buffer<uint32_t> by_row, panel;
-  mutable std::vector<LargeElement> exact;  // columns from the block's first
+template <class Real> struct GradientStream<Real>::RoundedGroup {
+  int64_t most_columns, column_stride, panel_stride;
+  Buffer<uint16_t> by_column;  // see RoundedBlock
+  Buffer<uint32_t> by_row;
+  int64_t first, columns;  // where the group is
+  std::vector<std::vector<LargeElement>> exact;  // of each block, columns from the group's first
+  int64_t block_columns(int64_t block) const { return std::min(kBlockColumns, columns - block * kBlockColumns); }
 };
 
-template <class Real> void GradientStream<Real>::run_rounded_slot(const Chunk& chunk, int64_t slot) const {
-  RoundedScratch scratch(head_);
-  scratch.stride = chunk.logits.kept ? chunk.logits.stride : line_stride<Real>(chunk.padded_count);
-  scratch.column_stride = line_stride<uint16_t>(chunk.padded_count);
-  scratch.panel_stride = kRoundedColumns / 2 * kernels_.lanes;
-  if (!chunk.logits.kept) scratch.block = Buffer<Real>(kBlockColumns * scratch.stride);
-  if (out_.weight && !weight_sums_) scratch.weight_rows = Buffer<Real>(kRoundedColumns * head_.width);
-  scratch.row = Buffer<Real>(head_.width);
-  scratch.by_column = Buffer<uint16_t>(kRoundedColumns * scratch.column_stride);
-  scratch.by_row = Buffer<uint32_t>(kRoundedColumns / 2 * chunk.padded_count);
-  scratch.panel = Buffer<uint32_t>(scratch.panel_stride);
-  const int64_t begin = slot_begin(slot, blocks_) * kBlockColumns;
-  const int64_t end = std::min(slot_begin(slot + 1, blocks_) * kBlockColumns, head_.vocabulary);
-  for (int64_t first = begin; first < end; first += kRoundedColumns) {
-    const int64_t columns = std::min(kRoundedColumns, end - first);
-    round_block(chunk, scratch, first, columns);
-    if (out_.weight) multiply_weight(chunk, scratch, first, columns);
-    if (out_.hidden) multiply_hidden(chunk, scratch, slot, first, columns, first == begin);
+template <class Real> void GradientStream<Real>::run_rounded(const Chunk& chunk) const {
+  RoundedGroup group;
+  const int64_t fitting = group_bytes(options_) / 4 / chunk.padded_count / kRoundedColumns;
+  group.most_columns = kRoundedColumns * std::clamp<int64_t>(fitting, 1, round_up(blocks_, kRoundedBlocks) / kRoundedBlocks);
+  group.column_stride = line_stride<uint16_t>(chunk.padded_count);
+  group.panel_stride = group.most_columns / 2 * kernels_.lanes;
+  group.by_column = Buffer<uint16_t>(group.most_columns * group.column_stride);
+  group.by_row = Buffer<uint32_t>(group.most_columns / 2 * chunk.padded_count);
+  group.exact.resize(static_cast<size_t>(group.most_columns / kBlockColumns));
+  const int64_t parts = (kHiddenJobs + column_panels_ - 1) / std::max<int64_t>(column_panels_, 1);
+  const int64_t job_rows = round_up(std::max<int64_t>(1, (chunk.count + parts - 1) / std::max<int64_t>(parts, 1)), kernels_.lanes);
+  const int64_t hidden_jobs = out_.hidden ? round_up(chunk.count, job_rows) / job_rows * column_panels_ : 0;
+  for (group.first = 0; group.first < head_.vocabulary; group.first += group.most_columns) {
+    group.columns = std::min(group.most_columns, head_.vocabulary - group.first);
+    const int64_t blocks = round_up(group.columns, kBlockColumns) / kBlockColumns, weight_jobs = out_.weight ? blocks : 0;
+    for (auto& exact : group.exact) exact.clear();
+    parallel_for(blocks, options_.threads, [&](int64_t block) { round_block(chunk, group, block); });
+    parallel_for(weight_jobs + hidden_jobs, options_.threads, [&](int64_t job) {
+      if (job < weight_jobs) return multiply_weight(chunk, group, job);
+      const int64_t tile = job - weight_jobs;
+      const int64_t first_row = tile / column_panels_ * job_rows;
+      multiply_hidden(chunk, group, first_row, std::min(chunk.count, first_row + job_rows), tile % column_panels_);
+    });
   }
 }
 
@@ -442,62 +550,69 @@ template <class Real> void GradientStream<Real>::take_entries(Chunk& chunk) cons
   });
 }
 
-// Gradients by the logits of some columns, rounded, and those of entries apart.
-template <class Real>
-void GradientStream<Real>::round_block(const Chunk& chunk, const RoundedScratch& scratch, int64_t first, int64_t columns) const {
+// Gradients by the logits of a block, rounded, and those of entries apart.
+template <class Real> void GradientStream<Real>::round_block(const Chunk& chunk, RoundedGroup& group, int64_t number) const {
   const PairKernels& pairs = *pair_kernels(head_);
-  scratch.exact.clear();
-  for (int64_t done = 0; done < columns; done += kBlockColumns) {
-    const int64_t at = first + done, count = std::min(kBlockColumns, columns - done), stride = scratch.stride;
-    Real* block = chunk.logits.kept ? chunk.logits.kept + at * stride : scratch.block.get();
-    if (chunk.logits.coded && chunk.logits.coded->holds(at / kBlockColumns)) {
-      if constexpr (sizeof(Real) == 4) pairs.decode(chunk.logits.coded->tile(at / kBlockColumns, count, block, stride));
-    } else if (!chunk.logits.kept) {
-      stream_logits<Real>(head_, chunk.panels, 0, chunk.count, at, count, scratch.tile, block, stride, false, nullptr);
-    }
-    form_gradient(chunk, block, stride, count);
-    const size_t first_exact = scratch.exact.size();
-    for (auto entry = std::lower_bound(chunk.exact.begin(), chunk.exact.end(), at, before<LargeElement>); entry != chunk.exact.end();
-         ++entry) {
-      if (entry->column >= at + count) break;
-      block[(entry->column - at) * stride + entry->row] = 0;
-      scratch.exact.push_back({entry->column - first, entry->row, entry->value});
-    }
-    if (bias_sums_) {
-      for (int64_t v = 0; v < count; ++v) bias_sums_[at + v] += kernels_.sum(block + v * stride, chunk.count);
-      for (size_t i = first_exact; i < scratch.exact.size(); ++i)
-        bias_sums_[first + scratch.exact[i].column] += static_cast<double>(scratch.exact[i].value);
-    }
-    if constexpr (sizeof(Real) == 4) {
-      const size_t known = scratch.exact.size(), most = static_cast<size_t>(kMostLarge * chunk.padded_count);
-      scratch.exact.resize(known + most);
-      const RoundedBlock rounded{block,
+  const int64_t done = number * kBlockColumns, at = group.first + done, count = group.block_columns(number);
+  const int64_t stride = chunk.logits.kept ? chunk.logits.stride : line_stride<Real>(chunk.padded_count);
+  const Buffer<Real> buffer(chunk.logits.kept ? 0 : kBlockColumns * stride);
+  Real* block = chunk.logits.kept ? chunk.logits.kept + at * stride : buffer.get();
+  const bool coded = chunk.logits.coded && chunk.logits.coded->holds(at / kBlockColumns);
+  if (!coded && !chunk.logits.kept) {
+    const WeightTile<Real> tile(head_);
+    stream_logits<Real>(head_, chunk.panels, 0, chunk.count, at, count, tile, block, stride, false, nullptr);
+  }
+  const auto begin = std::lower_bound(chunk.exact.begin(), chunk.exact.end(), at, before<LargeElement>);
+  const auto end = std::lower_bound(begin, chunk.exact.end(), at + count, before<LargeElement>);
+  std::vector<LargeElement>& exact = group.exact[static_cast<size_t>(number)];
+  for (auto entry = begin; entry != end; ++entry) exact.push_back({entry->column - group.first, entry->row, entry->value});
+  if constexpr (sizeof(Real) == 4) {
+    const int64_t step = kStripPanels * kernels_.lanes, most = kMostLarge * step;
+    const Buffer<LargeElement> large(most);
+    for (int64_t row = 0; row < chunk.count; row += step) {
+      const int64_t rows = std::min(step, chunk.count - row);
+      if (coded) {
+        CodedTile tile = chunk.logits.coded->tile(at / kBlockColumns, count, block, stride);
+        tile.block += row;
+        tile.rows = rows;
+        tile.codes += row * count;
+        tile.largest += row;
+        pairs.decode(tile);
+      }
+      form_gradient(chunk, block, stride, count, row, rows);
+      for (auto entry = begin; entry != end; ++entry) {
+        if (entry->row >= row && entry->row < row + rows) block[(entry->column - at) * stride + entry->row] = 0;
+      }
+      for (int64_t v = 0; bias_sums_ && v < count; ++v) bias_sums_[at + v] += kernels_.sum(block + v * stride + row, rows);
+      const RoundedBlock rounded{block + row,
                                  stride,
                                  count,
-                                 chunk.count,
-                                 chunk.bounds.get(),
-                                 scratch.exact.data() + known,
-                                 static_cast<int64_t>(most),
-                                 scratch.by_column.get() + done * scratch.column_stride,
-                                 scratch.column_stride,
-                                 scratch.by_row.get() + done / 2 * kernels_.lanes,
-                                 scratch.panel_stride};
-      scratch.exact.resize(known + static_cast<size_t>(pairs.round_gradient(rounded)));
-      for (size_t i = known; i < scratch.exact.size(); ++i) scratch.exact[i].column += done;
+                                 rows,
+                                 chunk.bounds.get() + row,
+                                 large.get(),
+                                 most,
+                                 group.by_column.get() + done * group.column_stride + row,
+                                 group.column_stride,
+                                 group.by_row.get() + row / kernels_.lanes * group.panel_stride + done / 2 * kernels_.lanes,
+                                 group.panel_stride};
+      const int64_t found = pairs.round_gradient(rounded);
+      for (int64_t i = 0; i < found; ++i) exact.push_back({done + large[i].column, row + large[i].row, large[i].value});
     }
   }
+  for (auto entry = begin; bias_sums_ && entry != end; ++entry) bias_sums_[entry->column] += static_cast<double>(entry->value);
 }
 
-template <class Real>
-void GradientStream<Real>::multiply_weight(const Chunk& chunk, const RoundedScratch& scratch, int64_t first, int64_t columns) const {
-  const int64_t width = head_.width, lanes = kernels_.lanes;
-  Real* rows = weight_sums_ ? weight_sums_ + first * width : scratch.weight_rows.get();
+// The rows of a block in the gradient of the weight.
+template <class Real> void GradientStream<Real>::multiply_weight(const Chunk& chunk, const RoundedGroup& group, int64_t block) const {
+  const int64_t width = head_.width, lanes = kernels_.lanes, done = block * kBlockColumns, at = group.first + done;
+  const Buffer<Real> buffer(weight_sums_ ? 0 : kBlockColumns * width), row(width);
+  Real* rows = weight_sums_ ? weight_sums_ + at * width : buffer.get();
   if constexpr (sizeof(Real) == 4) {
     Product<Pairs> product{};
-    product.left = scratch.by_column.get();
-    product.row_stride = scratch.column_stride;
+    product.left = group.by_column.get() + done * group.column_stride;
+    product.row_stride = group.column_stride;
     product.depth_stride = 2;
-    product.rows = columns;
+    product.rows = group.block_columns(block);
     product.depth = (chunk.count + 1) / 2;
     product.out_stride = width;
     product.add = weight_sums_ && !first_chunk_;
@@ -508,41 +623,47 @@ void GradientStream<Real>::multiply_weight(const Chunk& chunk, const RoundedScra
       pair_kernels(head_)->product(product);
     }
   }
-  for (const auto& exact : scratch.exact) {
-    kernels_.widen(hidden_source(head_, chunk.rows + exact.row), 1, width, Real{1}, scratch.row.get());
-    kernels_.add_scaled(scratch.row.get(), exact.value, width, rows + exact.column * width);
+  for (const auto& exact : group.exact[static_cast<size_t>(block)]) {
+    kernels_.widen(hidden_source(head_, chunk.rows + exact.row), 1, width, Real{1}, row.get());
+    kernels_.add_scaled(row.get(), exact.value, width, rows + (exact.column - done) * width);
   }
-  if (!weight_sums_) write_weight(rows, first, columns);
+  if (!weight_sums_) write_weight(rows, at, group.block_columns(block));
 }
 
+// A panel of columns of some rows in the gradient of hidden.
 template <class Real>
-void GradientStream<Real>::multiply_hidden(const Chunk& chunk, const RoundedScratch& scratch, int64_t slot, int64_t first, int64_t columns,
-                                           bool fresh) const {
-  const int64_t width = head_.width, lanes = kernels_.lanes;
-  Real* out = chunk.hidden.get() + slot * chunk.count * width;
+void GradientStream<Real>::multiply_hidden(const Chunk& chunk, const RoundedGroup& group, int64_t first_row, int64_t end_row,
+                                           int64_t panel) const {
+  const int64_t width = head_.width, lanes = kernels_.lanes, first_column = panel * lanes, columns = std::min(lanes, width - first_column);
+  Real* out = chunk.hidden.get() + first_column;
   if constexpr (sizeof(Real) == 4) {
     const PairKernels& pairs = *pair_kernels(head_);
+    const Buffer<uint32_t> weight(group.panel_stride);
+    pairs.pack_columns(weight_source(head_, group.first), group.columns, first_column, columns, weight.get());
     Product<Pairs> product{};
     product.row_stride = 2;
     product.depth_stride = 2 * lanes;
-    product.depth = (columns + 1) / 2;
+    product.depth = (group.columns + 1) / 2;
     product.out_stride = width;
-    product.add = !fresh;
-    product.panel = scratch.panel.get();
-    for (int64_t panel = 0; panel < column_panels_; ++panel) {
-      product.columns = std::min(lanes, width - panel * lanes);
-      pairs.pack_columns(weight_source(head_, first), columns, panel * lanes, product.columns, scratch.panel.get());
-      for (int64_t row = 0; row < chunk.count; row += lanes) {
-        product.left = reinterpret_cast<const uint16_t*>(scratch.by_row.get() + row / lanes * scratch.panel_stride);
-        product.rows = std::min(lanes, chunk.count - row);
-        product.out = out + row * width + panel * lanes;
-        pairs.product(product);
-      }
+    product.add = group.first > 0;
+    product.panel = weight.get();
+    product.columns = columns;
+    for (int64_t row = first_row; row < end_row; row += lanes) {
+      product.left = reinterpret_cast<const uint16_t*>(group.by_row.get() + row / lanes * group.panel_stride);
+      product.rows = std::min(lanes, end_row - row);
+      product.out = out + row * width;
+      pairs.product(product);
     }
   }
-  for (const auto& exact : scratch.exact) {
-    kernels_.widen(weight_source(head_, first + exact.column), 1, width, Real{1}, scratch.row.get());
-    kernels_.add_scaled(scratch.row.get(), exact.value, width, out + exact.row * width);
+  const Buffer<Real> part(columns);
+  for (const auto& of_block : group.exact) {
+    for (const auto& exact : of_block) {
+      if (exact.row < first_row || exact.row >= end_row) continue;
+      Source weight = weight_source(head_, group.first + exact.column);
+      weight.data = static_cast<const char*>(weight.data) + first_column * element_bytes(head_.format);
+      kernels_.widen(weight, 1, columns, Real{1}, part.get());
+      kernels_.add_scaled(part.get(), exact.value, columns, out + exact.row * width);
+    }
   }
 }
 
@@ -571,7 +692,7 @@ template <class Real> void GradientStream<Real>::finish_hidden(const Chunk& chun
   const double* column_sum = filtered_ ? weight_sum().data() : nullptr;
   parallel_for(chunk.count, chunk.count * width < 1 << 14 ? 1 : options_.threads, [&](int64_t n) {
     Real* sum = chunk.hidden.get() + n * width;
-    for (int64_t slot = 1; slot < kSlots; ++slot) kernels_.add_scaled(sum + slot * chunk.count * width, Real{1}, width, sum);
+    for (int64_t i = 1; i < chunk.sums; ++i) kernels_.add_scaled(sum + i * chunk.count * width, Real{1}, width, sum);
     double even = 0;
     if (filtered_) {
       for (int64_t slot = 0; slot < kSlots; ++slot) even += chunk.dropped[slot * chunk.padded_count + n];
@@ -603,17 +724,20 @@ template <class Real> void GradientStream<Real>::finish() {
   const int64_t width = head_.width;
   if (out_.weight && first_chunk_) {   // no rows
     std::fill_n(static_cast<char*>(out_.weight), head_.vocabulary * width * element_bytes(head_.format), char{0});
-  } else if (out_.weight && weight_sums_) {
+  } else if (out_.weight && (filtered_ || weight_buffer_)) {
     Buffer<Real> tail(filtered_ ? width : 0);
     for (int64_t k = 0; filtered_ && k < width; ++k) tail[k] = static_cast<Real>(tail_hidden_[static_cast<size_t>(k)]);
-    if (filtered_ || weight_buffer_) {
-      parallel_for(blocks_, options_.threads, [&](int64_t block) {
-        const int64_t first = block * kBlockColumns, columns = std::min(kBlockColumns, head_.vocabulary - first);
-        Real* rows = weight_sums_ + first * width;
-        for (int64_t v = 0; filtered_ && v < columns; ++v) kernels_.add_scaled(tail.get(), Real{1}, width, rows + v * width);
-        if (weight_buffer_) write_weight(rows, first, columns);
-      });
-    }
+    parallel_for(blocks_, options_.threads, [&](int64_t block) {
+      const int64_t first = block * kBlockColumns, columns = std::min(kBlockColumns, head_.vocabulary - first);
+      const Buffer<Real> listed(listing_ ? columns * width : 0);
+      Real* rows = listing_ ? listed.get() : weight_sums_ + first * width;
+      if (listing_) {
+        std::fill_n(rows, columns * width, Real{0});
+        add_listed(block, rows);
+      }
+      for (int64_t v = 0; filtered_ && v < columns; ++v) kernels_.add_scaled(tail.get(), Real{1}, width, rows + v * width);
+      if (listing_ || weight_buffer_) write_weight(rows, first, columns);
+    });
   }
   if (!out_.bias) return;
   for (int64_t v = 0; v < head_.vocabulary; ++v) static_cast<Real*>(out_.bias)[v] = static_cast<Real>(bias_sums_[v] + tail_bias_);

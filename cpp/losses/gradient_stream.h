@@ -2,8 +2,11 @@
 //
 // Jobs are kSlots fixed ranges of the vocabulary. A job walks its range in blocks of kBlockColumns columns; for each it has the logits (kept,
 // or computed again by the forward's own kernel, hence the same bits), turns them into gradients in place, finishes the block's rows of the weight
-// gradient, and adds to its own partial gradient of hidden; the partial ones are added in the order of the slots. Rounded gradients go in blocks
-// of kRoundedColumns, as their products are twice as fast and what they add to is read and written less often so.
+// gradient, and adds to its own partial gradient of hidden; the partial ones are added in the order of the slots.
+//
+// Rounded gradients, whose products are twice as fast, go through the vocabulary once, in groups of columns that all threads share: jobs of a
+// block each form the group's gradients in the layouts of both products, then other jobs own a block of the weight gradient or a tile of the one
+// gradient of hidden. Without partial ones there is workspace for logits, and what is not kept is computed twice.
 #pragma once
 #include <algorithm>
 #include <memory>
@@ -15,20 +18,20 @@ namespace slipstick::losses {
 
 constexpr int64_t kSlots = 8;
 inline int64_t slot_begin(int64_t slot, int64_t blocks) { return slot * blocks / kSlots; }
-// Columns of a block of rounded gradients: long enough sums for the gradient of hidden, which is read and written once for each.
+// Columns of the least group of rounded gradients: long enough sums for the gradient of hidden, which is read and written once for each.
 constexpr int64_t kRoundedBlocks = 8, kRoundedColumns = kRoundedBlocks * kBlockColumns;
 
 void check_options(const char* where, const BackwardOptions& options);
-// Gradients of hidden and dropped sums of all rows to 0, for those that are skipped.
+// Gradients of hidden and dropped sums of all rows to 0, for those that are skipped. That of weight is readied for its first touches.
 void clear(const Head& head, const Gradients& out, const BackwardOptions& options);
 
 // More rows in a chunk without kept logits push its blocks out of the second cache.
 constexpr int64_t kMostRows = 1024;
 // Rows of a chunk without kept logits: as many as the workspace holds. Where the weight gradient has no sum of its own, one chunk avoids a
 // buffer of its size.
-template <class Real> int64_t recomputed_rows(const BackwardOptions& options, int64_t rows, int64_t row_bytes, bool sum_apart) {
+template <class Real> int64_t recomputed_rows(int64_t bytes, int64_t rows, int64_t row_bytes, bool sum_apart) {
   const int64_t lanes = head_kernels<Real>().lanes;
-  const int64_t most = std::max(lanes, options.workspace_bytes / row_bytes / lanes * lanes);
+  const int64_t most = std::max(lanes, bytes / row_bytes / lanes * lanes);
   return std::min(std::max<int64_t>(rows, 1), sum_apart && most >= rows ? most : std::min(most, round_up(kMostRows, lanes)));
 }
 
@@ -45,7 +48,7 @@ struct ChunkCoefficients {
 };
 
 // Logits coded in 16 bits, see CodedTile, of as many blocks as there is room for; what is lost is less than rounding the gradient to bf16 loses.
-// Codes are lent the memory of the gradient of the weight, too: those of a block of rounded gradients lie in the rows that it will write.
+// Codes are lent the memory of the gradient of the weight, too: those of kRoundedColumns columns lie in the rows of these, to be written later.
 class CodedLogits {
  public:
   // weight_gradient: null, or [vocabulary, width] of bf16, not written before the codes of its block are read. bytes: for all buffers.
@@ -62,11 +65,17 @@ class CodedLogits {
   Place place(int64_t block) const;
   int64_t lent(int64_t columns) const;
   int64_t blocks_, rows_, padded_rows_, vocabulary_, width_;
-  int64_t lent_each_ = 0, own_each_ = 0;  // blocks of a slot
+  int64_t lent_count_ = 0, own_count_ = 0;  // blocks
   bool any_;
   uint16_t* weight_gradient_;
   Buffer<uint16_t> codes_;
   Buffer<float> largest_;
+};
+
+// An element of the gradient by the logits that a filter left.
+struct Survivor {
+  int32_t column, row;
+  float value;
 };
 
 // What a chunk has beside its coefficients.
@@ -99,27 +108,36 @@ template <class Real> class GradientStream {
 
   // Bytes of buffers for each row of a chunk, those of one thread among them, without kept logits.
   static int64_t bytes_per_row(const Head& head, bool rounded);
+  // Bytes of rounded gradients beyond that, where there are few rows.
+  static int64_t group_bytes(const BackwardOptions& options);
   // Bytes of the sum of the weight gradient where it cannot be taken in the output itself.
   static int64_t accumulator_bytes(const Head& head);
+  // Bytes of what is held from one chunk to the next: that sum, or with a filter a list of what it left. (Where the list is full, or a block
+  // too full for one, there is a sum, too, beyond all budgets.)
+  static int64_t held_bytes(const Head& head, const Gradients& out, const BackwardOptions& options);
 
  private:
-  struct RoundedScratch;
+  struct RoundedGroup;
   void lay_out(Chunk& chunk, const int64_t* rows, int64_t count, bool rounded) const;
-  void run_slot(const Chunk& chunk, int64_t slot) const;
-  void form_gradient(const Chunk& chunk, Real* block, int64_t stride, int64_t columns) const;
-  void run_block(const Chunk& chunk, const Scratch& scratch, int64_t slot, int64_t first, bool fresh) const;
+  struct SlotRun;
+  void run_slot(const Chunk& chunk, int64_t slot, SlotRun& run) const;
+  void form_gradient(const Chunk& chunk, Real* block, int64_t stride, int64_t columns, int64_t first_row, int64_t rows) const;
+  Real* block_at(const Chunk& chunk, const Scratch& scratch, int64_t block) const;
+  bool form_block(const Chunk& chunk, const Scratch& scratch, int64_t slot, int64_t block) const;
   void multiply(const Chunk& chunk, const Scratch& scratch, int64_t slot, int64_t first, int64_t columns, const Real* block, int64_t stride,
                 bool fresh) const;
-  void run_rounded_slot(const Chunk& chunk, int64_t slot) const;
+  void run_rounded(const Chunk& chunk) const;
   void take_entries(Chunk& chunk) const;
-  void round_block(const Chunk& chunk, const RoundedScratch& scratch, int64_t first, int64_t columns) const;
-  void multiply_weight(const Chunk& chunk, const RoundedScratch& scratch, int64_t first, int64_t columns) const;
-  void multiply_hidden(const Chunk& chunk, const RoundedScratch& scratch, int64_t slot, int64_t first, int64_t columns, bool fresh) const;
+  void round_block(const Chunk& chunk, RoundedGroup& group, int64_t block) const;
+  void multiply_weight(const Chunk& chunk, const RoundedGroup& group, int64_t block) const;
+  void multiply_hidden(const Chunk& chunk, const RoundedGroup& group, int64_t first_row, int64_t end_row, int64_t panel) const;
   void write_weight(const Real* rows, int64_t first, int64_t columns) const;
   void sum_bias(int64_t first, int64_t columns, const Real* block, int64_t rows, int64_t stride) const;
   int64_t filter(const Chunk& chunk, const Scratch& scratch, int64_t slot, int64_t columns, Real* block, int64_t stride) const;
   void apply_sparse(const Chunk& chunk, const Scratch& scratch, int64_t slot, int64_t first, int64_t columns, const Real* block,
-                    int64_t stride) const;
+                    int64_t stride, std::vector<Survivor>* list) const;
+  void add_listed(int64_t block, Real* rows) const;
+  void list_to_sum();
   void finish_hidden(const Chunk& chunk);
   void spread_dropped(const Chunk& chunk);
   const std::vector<double>& weight_sum();
@@ -130,7 +148,10 @@ template <class Real> class GradientStream {
   const HeadKernels<Real>& kernels_;
   const int64_t blocks_, column_panels_;
   const bool filtered_;
-  Real* weight_sums_ = nullptr;  // [vocabulary][width], null where blocks are written at once
+  Real* weight_sums_ = nullptr;  // [vocabulary][width], null where blocks are written at once or listed
+  bool listing_ = false;  // the weight's gradient is to be taken from lists_
+  std::vector<std::vector<Survivor>> lists_;  // kSlots of each chunk, in the order of columns, then rows
+  int64_t listed_ = 0;  // elements in them
   Buffer<Real> weight_buffer_;
   Buffer<double> bias_sums_;
   std::vector<double> column_sum_;  // sum of the weight's rows

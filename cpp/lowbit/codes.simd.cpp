@@ -30,8 +30,8 @@ inline void store_first_codes(U32 x, uint32_t* p, int64_t n) { x.store_first(p, 
 
 struct Coder {
   int dropped_bits, sign_shift;
-  bool twos_complement;
-  U32 offset, shift_word, infinity_code, nan_code, sign_mask, code_mask, max_code;
+  bool twos_complement, is_signed;
+  U32 offset, shift_word, infinity_code, nan_code, sign_mask, sign_bit, code_mask, magnitude_mask, max_code;
   I32 subnormal_limit, flush_limit;
   F32 shift, quantum;
 
@@ -39,12 +39,15 @@ struct Coder {
       : dropped_bits(grid.dropped_bits),
         sign_shift(32 - grid.bits),
         twos_complement(grid.twos_complement),
+        is_signed(grid.is_signed),
         offset(U32::all(grid.exponent_offset)),
         shift_word(as_u32(F32::all(grid.shift))),
         infinity_code(U32::all(grid.infinity_code)),
         nan_code(U32::all(grid.nan_code)),
         sign_mask(U32::all(grid.is_signed ? 1u << (grid.bits - 1) : 0)),
+        sign_bit(U32::all(grid.is_signed ? kSignBit : 0)),
         code_mask(U32::all(grid.bits == 32 ? 0xffffffffu : (1u << grid.bits) - 1)),
+        magnitude_mask(and_not(code_mask, sign_mask)),
         max_code(U32::all(grid.max_code)),
         subnormal_limit(as_i32(U32::all(grid.subnormal_limit))),
         flush_limit(as_i32(U32::all(grid.flush_limit))),
@@ -65,20 +68,21 @@ struct Coder {
     code = select(as_i32(a) < as_i32(U32::all(kInfinityBits)), code, select(a == U32::all(kInfinityBits), infinity_code, nan_code));
     return (code & code_mask) | ((word >> sign_shift) & sign_mask);  // a format without NaN has no code for it
   }
-  F32 decode(U32 code) const {
-    if (twos_complement) return to_f32(as_i32(code << sign_shift) >> sign_shift) * quantum;
-    const U32 sign = (code & sign_mask) << sign_shift;
-    return decode_magnitude(and_not(code & code_mask, sign_mask), code & code_mask, sign);
+  F32 decode_count(U32 code) const {
+    if (is_signed) return to_f32(as_i32(code << sign_shift) >> sign_shift) * quantum;
+    return to_f32(as_i32(code & code_mask)) * quantum;
   }
-  F32 decode_unsigned_integer(U32 code) const { return to_f32(as_i32(code & code_mask)) * quantum; }
-  F32 decode_magnitude(U32 magnitude, U32 code, U32 sign) const {
+  // has_infinity: a code of infinity. rare: subnormals that are flushed, or NaN as the code of -0.
+  template <bool has_infinity, bool rare> F32 decode(U32 code) const {
+    const U32 magnitude = code & magnitude_mask, nan = U32::all(0x7fc00000u);
     const U32 normal = (magnitude + offset) << dropped_bits;
     const U32 few = as_u32(to_f32(as_i32(magnitude)) * quantum);
     U32 value = select(as_i32(normal) < subnormal_limit, few, normal);
-    value = select(as_i32(value) < flush_limit, U32::all(0), value);
-    const U32 special = select(magnitude == infinity_code, U32::all(kInfinityBits), U32::all(0x7fc00000u));
-    value = select(as_i32(magnitude) > as_i32(max_code), special, value);
-    return as_f32(select(code == nan_code, U32::all(0x7fc00000u), value) | sign);
+    if constexpr (rare) value = select(as_i32(value) < flush_limit, U32::all(0), value);
+    value = select(as_i32(magnitude) > as_i32(max_code), nan, value);
+    if constexpr (has_infinity) value = select(magnitude == infinity_code, U32::all(kInfinityBits), value);
+    if constexpr (rare) value = select((code & code_mask) == nan_code, nan, value);
+    return as_f32(value | ((code << sign_shift) & sign_bit));
   }
 };
 
@@ -95,17 +99,35 @@ template <typename Code> int64_t encode(const Grid& grid, const float* values, C
   return reduce_add(nan);
 }
 
-template <typename Code> void decode(const Grid& grid, const Code* codes, float* values, int64_t count, bool past_caches) {
-  const Coder coder(grid);
-  const bool counts = coder.twos_complement && !grid.is_signed;
-  const auto step = [&](U32 code) { return counts ? coder.decode_unsigned_integer(code) : coder.decode(code); };
+// values[i] = function(codes[i]). Past the caches: values are brought to the alignment of vectors first.
+template <typename Code, typename Function> void map_codes(const Code* codes, float* values, int64_t count, bool past_caches,
+                                                           Function function) {
+  constexpr int64_t kUnroll = 2;
   int64_t i = 0;
-  if (past_caches && reinterpret_cast<uint64_t>(values) % simd::kVectorBytes == 0) {
-    for (; i + U32::lanes <= count; i += U32::lanes) step(load_codes(codes + i)).stream(values + i);
+  if (past_caches && reinterpret_cast<uint64_t>(values) % 4 == 0) {
+    const int64_t ahead = static_cast<int64_t>(-(reinterpret_cast<uint64_t>(values) / 4) % static_cast<uint64_t>(F32::lanes));
+    i = ahead < count ? ahead : count;
+    function(load_first_codes(codes, i)).store_first(values, i);
+    for (; i + kUnroll * U32::lanes <= count; i += kUnroll * U32::lanes) {
+      for (int64_t k = 0; k < kUnroll; ++k) function(load_codes(codes + i + k * U32::lanes)).stream(values + i + k * U32::lanes);
+    }
     simd::stream_fence();
   }
-  for (; i + U32::lanes <= count; i += U32::lanes) step(load_codes(codes + i)).store(values + i);
-  if (i < count) step(load_first_codes(codes + i, count - i)).store_first(values + i, count - i);
+  for (; i + U32::lanes <= count; i += U32::lanes) function(load_codes(codes + i)).store(values + i);
+  if (i < count) function(load_first_codes(codes + i, count - i)).store_first(values + i, count - i);
+}
+
+template <typename Code> void decode(const Grid& grid, const Code* codes, float* values, int64_t count, bool past_caches) {
+  const Coder coder(grid);
+  const auto run = [&](auto function) { map_codes(codes, values, count, past_caches, function); };
+  if (grid.twos_complement) return run([&](U32 code) { return coder.decode_count(code); });
+  const bool has_infinity = grid.infinity_code != ~0u;
+  if (grid.flush_limit || !grid.negative_zero) {
+    if (has_infinity) return run([&](U32 code) { return coder.decode<true, true>(code); });
+    return run([&](U32 code) { return coder.decode<false, true>(code); });
+  }
+  if (has_infinity) return run([&](U32 code) { return coder.decode<true, false>(code); });
+  run([&](U32 code) { return coder.decode<false, false>(code); });
 }
 
 // ---- conversions ----------------------------------------------------------------------------------------------------------------------------

@@ -91,6 +91,10 @@ int64_t encode_block(const Format& format, Rounding rounding, const Random& rand
   const CodeKernels& kernels = active_code_kernels();
   int64_t nan = 0;
   if (const Grid* grid = format.grid()) {
+    if (rounding == Rounding::nearest_even && active_kernels().can_code_nearest(*grid)) {
+      if (format.code_bytes() == 1) return active_kernels().code_nearest_8(*grid, x, static_cast<uint8_t*>(codes), count);
+      return active_kernels().code_nearest_16(*grid, x, static_cast<uint16_t*>(codes), count);
+    }
     float values[kBlock];
     for (int64_t part = 0; part < count; part += kBlock) {
       const int64_t length = std::min(kBlock, count - part);

@@ -140,6 +140,7 @@ Format::Format(const IntegerSpec& spec) {
   grid->max[1] = bits_of(-min_);
   for (int side = 0; side < 2; ++side) grid->overflow[side] = grid->infinity[side] = grid->max[side];
   grid->quick = spec.symmetric;
+  grid->counting = spec.bits <= 22;
   grid->clamp = bits_of(scaled(greatest + 1));
   grid->bits = bits_;
   grid->infinity_code = grid->nan_code = kNoCode;

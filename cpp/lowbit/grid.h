@@ -13,7 +13,8 @@ struct Grid {
   int mantissa_bits = 0, dropped_bits = 0;  // of the 23 of float32
   int least_exponent = 0;
   bool symmetric = true;      // the pairs below hold equal numbers
-  bool quick = false;         // fits the quick kernel of round.simd.cpp
+  bool quick = false;         // fits Quick of round_vector.h
+  bool counting = false;      // fits Counting of round_vector.h
   bool is_signed = true;
   bool twos_complement = false;
   bool negative_zero = true;

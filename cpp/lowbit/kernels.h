@@ -20,6 +20,10 @@ using RoundKernel = void (*)(const Grid& grid, const RandomAt& random, const flo
 struct Kernels {
   const char* isa;
   RoundKernel round[kRoundings];
+  // Codes of x in nearest even without the values in between, where can_code_nearest; they return how many NaN they saw. count < 2^32.
+  bool (*can_code_nearest)(const Grid& grid);
+  int64_t (*code_nearest_8)(const Grid& grid, const float* x, uint8_t* codes, int64_t count);
+  int64_t (*code_nearest_16)(const Grid& grid, const float* x, uint16_t* codes, int64_t count);
   // Stochastic rounding by given numbers of `bits` bits.
   void (*round_given)(const Grid& grid, int bits, const uint32_t* numbers, const float* x, float* y, int64_t count);
   // Index of each x in a code book: the number of cuts that are at most x. NaN gives 0.
@@ -55,9 +59,15 @@ struct BlockKernels {
   void (*max_of_blocks)(const float* x, int64_t width, uint32_t* magnitudes,
                         int64_t blocks);  // as max_magnitudes, of whole blocks in a row
   void (*max_magnitudes)(const float* x, uint32_t* magnitudes, int64_t count);  // magnitudes[i] = max(magnitudes[i], |x[i]|)
+  // out[i] = magnitudes[i] / greatest / tensor_scale, at most `most`; a NaN stays.
+  void (*ratios)(const uint32_t* magnitudes, float greatest, float tensor_scale, float most, float* out, int64_t count);
   // x / factor; what is not 0 does not become 0, and a factor of 0 gives 0.
   void (*divide)(const float* x, const float* factors, float* y, int64_t count);
   void (*multiply)(const float* x, const float* factors, float* y, int64_t count);
+  // divide, nearest even and multiply at once, for grids that are quick or counting: whole blocks of `width` elements under a factor each, and elements under
+  // factors of their own. y may be x.
+  void (*round_blocks)(const Grid& grid, const float* factors, const float* x, float* y, int64_t width, int64_t blocks, bool past_caches);
+  void (*round_columns)(const Grid& grid, const float* factors, const float* x, float* y, int64_t count);
   // Whole blocks of `width` elements (a multiple of 16) with E8M0 scales, nearest even, at once. Stops in front of a block that needs care (NaN,
   // infinity, zeros, the ends of float32) and returns how many blocks it did. mantissa: see scaled.cpp.
   int64_t (*scale_and_round)(const Grid& grid, int max_exponent, uint32_t mantissa_limit, const float* x, float* y, uint8_t* scales,

@@ -34,7 +34,7 @@ struct Unbounded {
 // The same, but grown stands for 2^least_exponent where |x| is less. It is then an even number of quanta, and about it a quantum is the unit of the
 // last place, so grown - x is rounded to whole quanta, ties to even.
 struct Split {
-  static constexpr bool kAtOnce = true;
+  [[maybe_unused]] static constexpr bool kAtOnce = true;
   F32 factor, least;
   explicit Split(const Grid* grid)
       : factor(Unbounded(grid).factor), least(as_f32(U32::all(static_cast<uint32_t>(grid->least_exponent + 127) << 23))) {}

@@ -33,15 +33,76 @@ template <typename Function> void map(const float* x, float* y, int64_t count, b
 }
 
 template <Rounding mode> void round(const Grid& grid, const RandomAt&, const float* x, float* y, int64_t count, bool past_caches) {
+  if (grid.counting) return map(x, y, count, past_caches, Counting<mode>(grid));
   if constexpr (mode == Rounding::nearest_even) {
     if (grid.quick) return map(x, y, count, past_caches, Quick(grid));
     if (QuickWide::fits(grid)) return map(x, y, count, past_caches, QuickWide(grid));
+  } else {
+    if (QuickOther<mode>::fits(grid)) return map(x, y, count, past_caches, QuickOther<mode>(grid));
   }
   const GridVectors g(grid, 32);
   const U32 none = U32::all(0);
   if (grid.symmetric) return map(x, y, count, past_caches, [&](F32 v) { return round_vector<mode, true>(v, none, g); });
   map(x, y, count, past_caches, [&](F32 v) { return round_vector<mode, false>(v, none, g); });
 }
+
+// Codes of floats in nearest even, in one step: a sum of Quick holds the number of units in its last bits, and a binade further on is 2^mantissa_bits
+// codes further on.
+struct QuickCoder {
+  U32 exponent, least, lift, least_unit, max_code, beyond_code, nan_code;
+  F32 clamp;
+  int dropped_bits, sign_shift;
+  U32 sign_mask;
+
+  explicit QuickCoder(const Grid& grid)
+      : exponent(U32::all(kInfinityBits)),
+        least(U32::all(static_cast<uint32_t>(grid.least_exponent + 127) << 23)),
+        lift(U32::all(static_cast<uint32_t>(grid.dropped_bits) << 23)),
+        least_unit(least + lift),
+        max_code(U32::all(grid.max_code)),
+        beyond_code(U32::all(grid.overflow[0] == grid.max[0]     ? grid.max_code
+                             : grid.overflow[0] == kInfinityBits ? grid.infinity_code
+                                                                 : grid.nan_code)),
+        nan_code(U32::all(grid.nan_code & ((1u << grid.bits) - 1))),  // also where there is none
+        clamp(as_f32(U32::all(grid.clamp))),
+        dropped_bits(grid.dropped_bits),
+        sign_shift(32 - grid.bits),
+        sign_mask(U32::all(1u << (grid.bits - 1))) {}
+
+  U32 operator()(F32 x) const {
+    const U32 word = as_u32(x);
+    const F32 a = min_or_second(clamp, abs(x));
+    const U32 unit = simd::max(as_u32(a) & exponent, least) + lift;
+    const U32 units = as_u32(a + as_f32(unit)) - unit;
+    U32 code = units + ((unit - least_unit) >> dropped_bits);
+    code = select(as_i32(code) > as_i32(max_code), beyond_code, code);
+    code = select(is_nan(x), nan_code, code);
+    return code | ((word >> sign_shift) & sign_mask);
+  }
+  static bool fits(const Grid& grid) {
+    return grid.quick && !grid.twos_complement && grid.negative_zero && grid.mantissa_bits <= 20 && grid.bits <= 16;
+  }
+};
+
+inline void store_codes(U32 codes, uint8_t* to) { store_low8(codes, to); }
+inline void store_codes(U32 codes, uint16_t* to) { store_low16(codes, to); }
+inline void store_first_codes(U32 codes, uint8_t* to, int64_t count) { store_first_low8(codes, to, count); }
+inline void store_first_codes(U32 codes, uint16_t* to, int64_t count) { store_first_low16(codes, to, count); }
+
+template <typename Code> int64_t code_nearest(const Grid& grid, const float* x, Code* codes, int64_t count) {
+  const QuickCoder coder(grid);
+  U32 nan = U32::all(0);
+  int64_t i = 0;
+  const auto step = [&](F32 v) {
+    nan += as_lanes(is_nan(v), U32::all(1));
+    return coder(v);
+  };
+  for (; i + F32::lanes <= count; i += F32::lanes) store_codes(step(F32::load(x + i)), codes + i);
+  if (i < count) store_first_codes(step(F32::load_first(x + i, count - i, 0.0f)), codes + i, count - i);
+  return reduce_add(nan);
+}
+
+bool can_code_nearest(const Grid& grid) { return QuickCoder::fits(grid); }
 
 // y[i] = function(x[i], word, part), with the random numbers as for_each_random_word has them. Never past the caches: the arithmetic hides what
 // stores cost (lowbit.py: stochastic).
@@ -105,6 +166,9 @@ const Kernels kernels{
     SLIPSTICK_ISA_NAME,
     {round<Rounding::nearest_even>, round<Rounding::nearest_away>, round<Rounding::toward_zero>, round<Rounding::up>, round<Rounding::down>,
      round<Rounding::to_odd>, round_stochastic},
+    can_code_nearest,
+    code_nearest<uint8_t>,
+    code_nearest<uint16_t>,
     round_given,
     search,
     random_bits,

@@ -171,6 +171,72 @@ struct Quick {
   }
 };
 
+// x to whole units in a mode, where `unit` is 1.5 * 2^23 of them and |x| < 2^22 of them, so that a sum x + unit has its units in its last bits
+// whatever the sign of x. A NaN stays. Results of 0 are +0.
+template <Rounding mode> F32 round_to_units(F32 x, F32 unit) {
+  const F32 sum = x + unit, nearest = sum - unit;
+  if constexpr (mode == Rounding::nearest_even) return nearest;
+  const U32 zero = U32::all(0), one = U32::all(1), outward = as_u32(as_i32(as_u32(x)) >> 31) | one;  // 1 or -1, away from zero
+  U32 step;
+  if constexpr (mode == Rounding::up) step = select(nearest < x, one, zero);
+  if constexpr (mode == Rounding::down) step = zero - select(nearest > x, one, zero);
+  if constexpr (mode == Rounding::toward_zero) step = zero - select(abs(nearest) > abs(x), outward, zero);
+  if constexpr (mode == Rounding::nearest_away) {  // a tie that went to an even number of units may have gone towards zero
+    const F32 lost = abs(x) - abs(nearest), last = as_f32(as_u32(unit) + one) - unit;
+    step = select(lost + lost == last, outward, zero);
+  }
+  if constexpr (mode == Rounding::to_odd) {
+    const U32 other = select(nearest < x, one, select(nearest > x, U32::all(~0u), zero));
+    step = select((as_u32(sum) & one) == zero, other, zero);
+  }
+  return as_f32(as_u32(sum) + step) - unit;
+}
+
+// The modes other than nearest even where Quick serves that one.
+template <Rounding mode> struct QuickOther {
+  U32 exponent, least, lift;
+  F32 clamp, max, least_number, beyond, infinity, zero;
+
+  explicit QuickOther(const Grid& grid)
+      : exponent(U32::all(kInfinityBits)),
+        least(U32::all(static_cast<uint32_t>(grid.least_exponent + 127) << 23)),
+        lift(U32::all((static_cast<uint32_t>(grid.dropped_bits) << 23) + (1u << 22))),
+        clamp(as_f32(U32::all(grid.clamp))),
+        max(as_f32(U32::all(grid.max[0]))),
+        least_number(as_f32(U32::all(grid.max[0] | kSignBit))),
+        beyond(as_f32(U32::all(grid.overflow[0]))),
+        infinity(as_f32(U32::all(kInfinityBits))),
+        zero(F32::all(grid.negative_zero ? -0.0f : 0.0f)) {}
+
+  F32 operator()(F32 x) const {
+    const U32 sign = as_u32(x) & U32::all(kSignBit);
+    const F32 magnitude = as_f32(as_u32(x) ^ sign), a = min_or_second(clamp, magnitude);
+    const F32 unit = as_f32(simd::max(as_u32(a) & exponent, least) + lift);
+    F32 r = round_to_units<mode>(as_f32(as_u32(a) | sign), unit);
+    const F32 signed_beyond = as_f32(as_u32(beyond) | sign);
+    // Only a mode that rounds away from zero takes a finite x beyond the greatest number.
+    if constexpr (mode == Rounding::nearest_away) r = select(abs(r) > max, signed_beyond, r);
+    if constexpr (mode == Rounding::up) r = max_or_second(least_number, select(r > max, beyond, r));
+    if constexpr (mode == Rounding::down) r = min_or_second(max, select(r < least_number, signed_beyond, r));
+    if constexpr (mode == Rounding::toward_zero || mode == Rounding::to_odd) r = min_or_second(max, max_or_second(least_number, r));
+    if constexpr (mode != Rounding::nearest_away) r = select(magnitude == infinity, signed_beyond, r);
+    return as_f32(as_u32(r) | sign) + zero;
+  }
+  static bool fits(const Grid& grid) { return grid.quick && grid.mantissa_bits <= 20; }
+};
+
+// Integers and fixed point, whose units are alike everywhere: what is held to the range before rounding is within it afterwards.
+template <Rounding mode> struct Counting {
+  F32 least_number, max, unit;
+
+  explicit Counting(const Grid& grid)
+      : least_number(as_f32(U32::all(grid.max[1] | kSignBit))),
+        max(as_f32(U32::all(grid.max[0]))),
+        unit(as_f32(as_u32(F32::all(grid.shift)) | U32::all(1u << 22))) {}
+
+  F32 operator()(F32 x) const { return round_to_units<mode>(min_or_second(max, max_or_second(least_number, x)), unit); }
+};
+
 // Stochastic rounding of formats that drop more bits than are random. With 2^least_exponent added, rounded towards zero, a magnitude below that
 // has its quanta where a normal one has its units, and enough bits behind them for a probability rounded half up; so one addition serves both.
 struct QuickStochastic {

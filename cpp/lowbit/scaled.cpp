@@ -28,6 +28,8 @@ float float_of(uint32_t word) {
   std::memcpy(&x, &word, 4);
   return x;
 }
+// exponent: -127 to 127.
+float power_of_two(int exponent) { return float_of(exponent < -126 ? 0x400000u : static_cast<uint32_t>(exponent + 127) << 23); }
 int64_t blocks_in(int64_t length, int64_t block) { return length / block + (length % block != 0); }
 
 void store_code(void* codes, int bytes, int64_t i, uint32_t code) {
@@ -64,13 +66,13 @@ class Scaler {
   int exponent() const { return exponent_; }
   uint32_t limit() const { return limit_; }
 
-  // Of many blocks at once.
+  // Of many blocks at once. codes may be null.
   void of_magnitudes(const uint32_t* magnitudes, int64_t count, float* factors, uint32_t* codes) const {
     if (scaling_.power_of_two) {
       for (int64_t i = 0; i < count; ++i) {
         const Scale scale = magnitudes[i] > 0x7f800000u ? of_nan() : of_power(magnitudes[i]);
         factors[i] = scale.factor;
-        codes[i] = scale.code;
+        if (codes) codes[i] = scale.code;
       }
       return;
     }
@@ -79,20 +81,18 @@ class Scaler {
     unsigned char narrow[4 * kBlock];
     for (int64_t start = 0; start < count; start += kBlock) {
       const int64_t length = std::min(kBlock, count - start);
-      for (int64_t i = 0; i < length; ++i)  // a NaN stays
-        wanted[i] = std::min(float_of(magnitudes[start + i]) / greatest_ / scaling_.tensor_scale, format.max());
-      encode_block(format, Rounding::nearest_even, Random{}, wanted, narrow, 0, length);
+      active_block_kernels().ratios(magnitudes + start, greatest_, scaling_.tensor_scale, format.max(), wanted, length);
+      if (codes) encode_block(format, Rounding::nearest_even, Random{}, wanted, narrow, 0, length);
       round_block(format, Rounding::nearest_even, Random{}, wanted, wanted, 0, length);
-      for (int64_t i = 0; i < length; ++i) {
+      for (int64_t i = 0; i < length; ++i) factors[start + i] = wanted[i] * scaling_.tensor_scale;
+      for (int64_t i = 0; codes && i < length; ++i) {
         const bool nan = magnitudes[start + i] > 0x7f800000u;
-        factors[start + i] = wanted[i] * scaling_.tensor_scale;
         codes[start + i] = nan ? of_nan().code : load_code(narrow, format.code_bytes(), i);
       }
     }
   }
   float factor_of_code(uint32_t code) const {
-    if (scaling_.power_of_two)
-      return code == 255 ? std::numeric_limits<float>::quiet_NaN() : std::ldexp(1.0f, static_cast<int>(code) - 127);
+    if (scaling_.power_of_two) return code == 255 ? std::numeric_limits<float>::quiet_NaN() : power_of_two(static_cast<int>(code) - 127);
     float value;
     decode_block(*scaling_.format, &code, &value, 1);
     return value * scaling_.tensor_scale;
@@ -108,13 +108,13 @@ class Scaler {
   Scale of_power(uint32_t magnitude) const {
     int down = 0;  // subnormal magnitudes are made normal first
     if (magnitude < 0x800000u) {
-      if (magnitude == 0) return {std::ldexp(1.0f, -127), 0};
+      if (magnitude == 0) return {power_of_two(-127), 0};
       magnitude = bits_of(std::ldexp(float_of(magnitude), 32));
       down = 32;
     }
     const int field = static_cast<int>((std::min(magnitude, 0x7f800000u) + limit_) >> 23);
     const int power = std::max(-127, std::min(127, field - 127 - down - exponent_));
-    return {std::ldexp(1.0f, power), static_cast<uint32_t>(power + 127)};
+    return {power_of_two(power), static_cast<uint32_t>(power + 127)};
   }
 
   const Scaling& scaling_;
@@ -169,11 +169,21 @@ void spread(const std::vector<float>& factors, int64_t first, int64_t block, int
   }
 }
 
+// Elements of a row of blocks, nearest even, where one kernel does all.
+void round_row(const Grid& grid, const float* factors, int64_t width, const float* x, float* y, int64_t count, bool past_caches) {
+  const BlockKernels& kernels = active_block_kernels();
+  if (width == 1) return kernels.round_columns(grid, factors, x, y, count);
+  const int64_t whole = count / width, done = whole * width;
+  kernels.round_blocks(grid, factors, x, y, width, whole, past_caches);
+  if (done < count) kernels.round_blocks(grid, factors + whole, x + done, y + done, count - done, 1, false);
+}
+
 // Columns [first, end) of the strip of rows [top, bottom) of one matrix, or of all if they share scales; first is a multiple of block_columns.
 void do_panel(const Job& job, int64_t matrix, int64_t top, int64_t bottom, int64_t first, int64_t end) {
   const Blocks& blocks = job.blocks;
   const BlockKernels& kernels = active_block_kernels();
   const int64_t count = blocks_in(end - first, blocks.block_columns);
+  const bool past_caches = job.x != job.y && blocks.outer * blocks.rows * blocks.columns * 4 > kCachedBytes;
   std::vector<uint32_t> magnitudes(static_cast<size_t>(count), 0);
   float block[kBlock], t[kBlock], factor[kBlock];
   const auto for_each_row = [&](auto body) {
@@ -201,13 +211,23 @@ void do_panel(const Job& job, int64_t matrix, int64_t top, int64_t bottom, int64
   std::vector<float> factors(static_cast<size_t>(count));
   const int64_t strips = blocks_in(blocks.rows, blocks.block_rows), across = blocks_in(blocks.columns, blocks.block_columns);
   const int64_t scale_start = (matrix * strips + top / blocks.block_rows) * across + first / blocks.block_columns;
-  std::vector<uint32_t> scale_codes(static_cast<size_t>(count));
-  job.scaler.of_magnitudes(magnitudes.data(), count, factors.data(), scale_codes.data());
+  std::vector<uint32_t> scale_codes(static_cast<size_t>(job.scales ? count : 0));
+  job.scaler.of_magnitudes(magnitudes.data(), count, factors.data(), job.scales ? scale_codes.data() : nullptr);
   if (job.scales) {
     for (int64_t i = 0; i < count; ++i)
       store_code(job.scales, job.scaler.code_bytes(), scale_start + i, scale_codes[static_cast<size_t>(i)]);
   }
+  const Grid* grid = job.element.grid();
+  // A quotient that float32 loses to 0 counts as its least number, which every such grid rounds to 0.
+  const bool at_once = job.y && !job.codes && job.dtype == Dtype::float32 && job.rounding == Rounding::nearest_even && grid &&
+                       (grid->quick || grid->counting) && grid->quantum >= 0x1p-148f;
   for_each_row([&](int64_t row_start) {
+    if (at_once) {
+      const float* from = static_cast<const float*>(job.x) + row_start + first;
+      round_row(*grid, factors.data(), blocks.block_columns, from, static_cast<float*>(job.y) + row_start + first, end - first,
+                past_caches);
+      return;
+    }
     for (int64_t column = first; column < end; column += kBlock) {
       const int64_t length = std::min(kBlock, end - column), at = row_start + column;
       spread(factors, column - first, blocks.block_columns, length, factor);

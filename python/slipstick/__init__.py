@@ -9,9 +9,7 @@ The rooms are submodules, imported when first used: ``slipstick.logs``, ``slipst
 
 from __future__ import annotations
 
-from operator import index as _index
-
-from slipstick import _core
+from slipstick import _arguments, _core
 from slipstick._errors import CorruptArchiveError, LimitExceededError, UnsupportedError
 
 TYPE_CHECKING = False  # type checkers take it as true; importing typing for it would cost more than the rest of this import
@@ -110,9 +108,6 @@ def set_num_threads(threads: int | None) -> None:
         ValueError: threads is out of range.
         TypeError: threads is no integer.
     """
-    count = 0 if threads is None else _index(threads)
-    if threads is not None and not 1 <= count <= 1024:
-        raise ValueError(f"set_num_threads: threads is {count}; expected a whole number from 1 to 1024")
-    _core.set_default_threads(count)
+    _core.set_default_threads(_arguments.thread_count("set_num_threads", threads))
     global _threads_were_set
     _threads_were_set = threads is not None

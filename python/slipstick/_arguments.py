@@ -6,11 +6,13 @@ import operator
 import os
 import sys
 
+from slipstick import _core
+
 TYPE_CHECKING = False  # see slipstick/__init__.py
 if TYPE_CHECKING:
     from typing import Any
 
-MOST_THREADS = 1024  # kMaxThreads of the core
+MOST_THREADS: int = _core.MAX_THREADS
 
 
 def integer(where: str, name: str, value: Any) -> int:

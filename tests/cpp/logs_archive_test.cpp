@@ -174,7 +174,7 @@ TEST(an_empty_archive_is_an_archive) {
     CHECK_EQUAL(opened.block_count(), 0u);
     CHECK_EQUAL(opened.lines(), 0u);
     CHECK(opened.level() == level);
-    CHECK(opened.templates().empty());
+    CHECK(opened.contents().templates.empty());
   }
 }
 
@@ -199,7 +199,7 @@ TEST(templates_and_streams_account_for_the_archive) {
     RunCodec codec;
     Archive opened(archive, codec);
     uint64_t lines = 0, before = UINT64_MAX;
-    for (const TemplateInfo& each : opened.templates()) {
+    for (const TemplateInfo& each : opened.contents().templates) {
       lines += each.count;
       CHECK(each.count <= before);
       before = each.count;
@@ -208,7 +208,7 @@ TEST(templates_and_streams_account_for_the_archive) {
     }
     CHECK_EQUAL(lines, 1000u);
     uint64_t bytes = 0;
-    for (const StreamInfo& each : opened.streams()) bytes += each.archive_bytes;
+    for (const StreamInfo& each : opened.contents().streams) bytes += each.archive_bytes;
     CHECK(bytes + 200 > archive.size() && bytes < archive.size() + 200);   // every stream is rounded
   }
 }

@@ -225,7 +225,7 @@ TEST(archives_with_repaired_checksums_are_read_or_refused_in_bounded_memory) {
                       survives([&] { unpack_at_random(archive); });
                       survives([&] {
                         RunCodec codec;
-                        Archive(archive, codec).streams();
+                        Archive(archive, codec).contents();
                       });
                     }));
   }

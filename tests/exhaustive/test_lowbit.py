@@ -56,3 +56,30 @@ def test_every_float32(name, mode):
         for low in range(INFINITY + 1, 0x80000000, CHUNK):
             x = np.arange(low, min(low + CHUNK, 0x80000000), dtype=np.uint32) | np.uint32(sign_bit)
             assert np.isnan(lowbit.quantize(x.view(np.float32), fmt, rounding=mode)).all()
+
+
+@pytest.mark.parametrize("mode", DETERMINISTIC)
+def test_every_float32_becomes_a_power_of_two(mode):
+    """E8M0, whose code i is 2^(i - 127): the word of a power is 0x400000 or its exponent alone, that of a middle 0x400000 more (0x200000 at first)."""
+    words = np.array([0x400000, *(i << 23 for i in range(1, 255))], np.int64)
+    middles = words[:-1] + np.where(np.arange(254) == 0, 0x200000, 0x400000)
+    even = np.arange(254) % 2 == 0
+    starts = {  # of what becomes the upper of two neighbours
+        "nearest_even": middles + even,
+        "nearest_away": middles,
+        "toward_zero": words[1:],
+        "down": words[1:],
+        "up": words[:-1] + 1,
+        "to_odd": np.where(even, words[:-1] + 1, words[1:]),
+    }[mode]
+    for low in range(0, 0x80000000, CHUNK):
+        x = np.arange(low, low + CHUNK, dtype=np.uint32)
+        got = lowbit.quantize(x.view(np.float32), "e8m0", rounding=mode).view(np.uint32)
+        numbers = max(0, min(CHUNK, INFINITY + 1 - low))
+        bounds = np.clip([0, *starts, INFINITY + 1], low, low + numbers)
+        want = np.repeat(words, np.diff(bounds))
+        wrong = np.flatnonzero(got[:numbers] != want)
+        assert wrong.size == 0, f"{x[wrong[0]]:#x}: got {got[wrong[0]]:#x}; expected {want[wrong[0]]:#x}"
+        assert np.isnan(got[numbers:].view(np.float32)).all()
+        negative = lowbit.quantize((x | np.uint32(0x80000000)).view(np.float32), "e8m0", rounding=mode)
+        assert (negative[:numbers] == 2.0**-127).all() and np.isnan(negative[numbers:]).all()

@@ -94,10 +94,38 @@ def test_other_lines_have_no_time(line):
     assert selected(raw, until="2100-01-01") == raw  # as what is in front of the first time
 
 
-@pytest.mark.parametrize("text", ["yesterday", "2024", "2024-05-03 07", "May", "2024-05-03 07:08:09 x", "12"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "yesterday",
+        "2024",
+        "2024-05-03 07",
+        "May",
+        "2024-05-03 07:08:09 x",
+        "12",
+        "2024-02-30",
+        "2023-02-29 10:00:00",
+        "20240431",
+        "Feb 30 10:00",
+        "Feb 29 10:00:00 2023",
+        "31/Jun/2024:10:00:00",
+    ],
+)
 def test_what_is_no_time_is_refused(text):
     with pytest.raises(ValueError, match=f"time: '{text}' is none; expected one such as '2024-05-01 12:00:00'"):
         selected(b"a\n", since=text)
+
+
+def test_the_last_days_of_months_are_times():
+    raw = b"2023-12-31 23:59:59 x\n"
+    assert selected(raw, since="2023-12-31", until="2024-01-01") == raw
+    for text in ("2024-02-29", "2000-02-29", "Feb 29 10:00", "2024-04-30", "2024-12-31"):
+        selected(raw, since=text)
+
+
+def test_a_line_of_a_day_that_is_none_still_has_a_time():
+    raw = b"2024-02-30 10:00:00 x\n"  # of the day after the 29th, as the records of archives have it
+    assert selected(raw, since="2024-03-01", until="2024-03-02") == raw
 
 
 def made_records(made, count):

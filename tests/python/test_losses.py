@@ -357,9 +357,94 @@ def test_bad_arguments_are_named():
         (lambda: cross_entropy(hidden, weight, targets, class_weight=bias[:2]), ValueError, r"class_weight has shape \(2,\)"),
         (lambda: cross_entropy(hidden, weight, targets, token_weight=bias), ValueError, r"token_weight has shape \(5,\)"),
         (lambda: cross_entropy(hidden, weight[:, :3], targets), ValueError, r"e has shape \(3, 4\) and c \(5, 3\)"),
+        (lambda: statistics(hidden, weight, targets, softcap="a"), TypeError, "softcap is 'a'; expected a number"),
+        (lambda: statistics(hidden, weight, targets, workspace="a"), TypeError, "workspace is 'a'; expected a number"),
+        (lambda: statistics(hidden, weight, targets, filter_eps=[1]), TypeError, r"filter_eps is \[1\]; expected a number"),
+        (lambda: statistics(hidden, weight, targets, topk="a"), TypeError, "topk is 'a'; expected a whole number"),
+        (lambda: statistics(hidden, weight, targets, want=5), TypeError, "want is 5; expected names"),
+        (lambda: statistics(hidden, weight, targets, bias=["a"] * 5), TypeError, "bias is a ndarray; expected an array of float32"),
+        (lambda: cross_entropy(hidden, weight, targets, label_smoothing="a"), TypeError, "label_smoothing is 'a'; expected a number"),
+        (lambda: cross_entropy(hidden, weight, targets, filter_eps="a"), ValueError, "linear_cross_entropy: filter_eps is 'a'"),
+        (lambda: cross_entropy(hidden, weight, targets, class_weight=-np.ones(5)), ValueError, "class_weight holds -1.0; expected"),
+        (lambda: cross_entropy(hidden, weight, targets, class_weight="abcde"), TypeError, "class_weight is a str; expected an array"),
     ]:
         with pytest.raises(kind, match=message):
             call()
+
+
+@pytest.mark.parametrize("name", ["hidden", "weight", "targets", "bias"])
+def test_masked_elements_are_refused(name):
+    arrays = dict(zip(("hidden", "weight", "bias", "targets"), head(3, 4, 5), strict=True))
+    arrays[name] = np.ma.masked_array(arrays[name], np.zeros(arrays[name].shape, bool))
+    losses.row_statistics(**arrays)  # none is masked
+    arrays[name].mask.flat[1] = True
+    for function in (losses.row_statistics, losses.linear_cross_entropy, losses.linear_cross_entropy_and_grad):
+        called = {"hidden": "e", "weight": "c"}.get(name, name) if function is not losses.row_statistics else name
+        with pytest.raises(TypeError, match=f"{function.__name__}: {called} is a masked array"):
+            function(arrays["hidden"], arrays["weight"], arrays["targets"], bias=arrays["bias"])
+
+
+def differences(function, x, step=1e-6):
+    """Central differences of a number by every element of x, which is changed in place."""
+    out = np.empty_like(x)
+    for i in np.ndindex(*x.shape):
+        middle, values = x[i], []
+        for sign in (1, -1):
+            x[i] = middle + sign * step
+            values.append(function())
+        x[i] = middle
+        out[i] = (values[0] - values[1]) / (2 * step)
+    return out
+
+
+STATISTICS = ("target", "lse", "mean", "second_moment", "expected", "entropy", "maximum")
+
+
+@pytest.mark.parametrize("options", [{}, {"softcap": 2.0, "scale": 0.7}, {"logit_map": "stablemax"}], ids=str)
+def test_gradients_of_statistics_match_differences(options):
+    hidden, weight, bias, targets = head(5, 4, 70)
+    hidden, weight, bias = hidden.astype(np.float64), weight.astype(np.float64), bias.astype(np.float64)
+    targets[2] = -100
+    factors = dict(zip(STATISTICS, np.random.default_rng(1).standard_normal((7, 5)), strict=True))
+
+    def loss():
+        rows = losses.row_statistics(hidden, weight, targets, bias=bias, want=STATISTICS, **options)
+        return sum((factors[name] * getattr(rows, name))[targets >= 0].sum() for name in STATISTICS)
+
+    rows, *found = losses.row_statistics_and_grad(hidden, weight, targets, bias=bias, want=STATISTICS, upstream=factors, **options)
+    assert np.array_equal(rows.entropy, losses.row_statistics(hidden, weight, targets, bias=bias, want="entropy", **options).entropy)
+    for x, got in zip((hidden, weight, bias), found, strict=True):
+        assert np.abs(got - differences(loss, x)).max() <= 1e-6 * np.abs(got).max() + 1e-7
+    assert not found[0][2].any()
+
+
+def test_gradients_of_statistics_are_those_of_cross_entropy():
+    hidden, weight, bias, targets = head(40, 24, 999)
+
+    def mean(rows):
+        assert isinstance(rows, losses.RowStatistics)
+        return {"lse": np.full(40, 1 / 40), "target": -1 / 40}
+
+    rows, *found = losses.row_statistics_and_grad(hidden, weight, targets, bias=bias, upstream=mean)
+    loss, *want = losses.linear_cross_entropy_and_grad(hidden, weight, targets, bias)
+    assert abs((rows.lse - rows.target).mean() - loss) <= 1e-6 * loss
+    for x, y in zip(found, want, strict=True):
+        assert x.dtype == y.dtype
+        assert relative(x, y.astype(float)) <= losses.ERROR_BOUNDS["gradient_float32"]
+
+
+def test_bad_upstream_is_named():
+    hidden, weight, _, targets = head(3, 4, 5)
+    for upstream, kind, message in [
+        ({"mean": 1.0}, ValueError, "upstream holds 'mean'; expected some of 'target', 'lse'"),
+        ({"lse": np.ones(2)}, ValueError, r"upstream\['lse'\] has shape \(2,\); expected \(3,\) or a number"),
+        ({"lse": "a"}, TypeError, r"upstream\['lse'\] is a str"),
+        (lambda rows: rows.lse, TypeError, "upstream gives a ndarray; expected a mapping"),
+    ]:
+        with pytest.raises(kind, match=f"row_statistics_and_grad: {message}"):
+            losses.row_statistics_and_grad(hidden, weight, targets, upstream=upstream)
+    with pytest.raises(ValueError, match="want holds 'topk'"):
+        losses.row_statistics_and_grad(hidden, weight, targets, want=("topk",), upstream={})
 
 
 def test_bfloat16_arrays_of_ml_dtypes():

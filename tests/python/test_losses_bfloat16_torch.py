@@ -256,3 +256,45 @@ def test_subnormal_operands_count_as_zero_or_exactly():
     weight = torch.full((70, 8), 2.0).bfloat16()
     lse = losses.row_statistics(hidden, weight, want=("lse",)).lse.double()
     assert ((lse - np.log(70)).abs() <= 1e-6).all()
+
+
+def filtered_gradient(hidden, weight, targets, eps):
+    """By both, in float64: probabilities below eps are dropped and their sum is spread."""
+    z = hidden.double() @ weight.double().T
+    p = torch.softmax(z, 1)
+    by_z = torch.where(p < eps, 0.0, p)
+    by_z = by_z + (p - by_z).sum(1, keepdim=True) / weight.shape[0]
+    by_z[torch.arange(len(targets)), targets.clamp(min=0)] -= 1
+    by_z[targets == -100] = 0
+    by_z = by_z / (targets != -100).sum()
+    return by_z @ weight.double(), by_z.T @ hidden.double()
+
+
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize(
+    ("shape", "eps", "workspace"),
+    [
+        ((200, 33, 5000), 2.0**-10, 16 << 20),  # what is left is listed, all rows at once
+        ((200, 33, 5000), 2.0**-10, 2 << 20),  # in chunks of rows
+        ((200, 33, 5000), 2.0**-11, 1 << 18),  # the list overflows
+        ((70, 16, 2000), 2.0**-10, 1 << 12),  # at once
+        ((90, 8, 200), 2.0**-12, None),  # blocks too full for a list
+    ],
+)
+def test_filtered_gradients_match_float64(kind, shape, eps, workspace):
+    hidden, weight, _, targets = head(*shape)
+    hidden, weight = hidden.to(kind), weight.to(kind)
+    targets[3::7] = -100
+    results = []
+    for threads in (1, 2, 3, 8):
+        _, found = gradients(
+            lambda e, c, threads=threads: losses.linear_cross_entropy(e, c, targets, filter_eps=eps, workspace=workspace, threads=threads),
+            hidden,
+            weight,
+        )
+        results.append(b"".join(x.view(torch.uint8).numpy().tobytes() for x in found))
+    assert len(set(results)) == 1
+    want = filtered_gradient(hidden, weight, targets, eps)
+    for got, exact in zip(found, want, strict=True):
+        # 2e-3: one rounding, and elements at the threshold that rounding takes over it
+        assert ((got.double() - exact).norm() / exact.norm()).item() <= 3e-3

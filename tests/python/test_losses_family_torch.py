@@ -436,3 +436,45 @@ def test_every_public_name_can_be_had_and_is_documented():
         thing = getattr(losses, name)
         assert "Source:" in thing.__doc__ or name in ("sequence_log_prob", "project_gradients")
         assert name in dir(losses) and name in losses.__all__
+
+
+@pytest.mark.parametrize(
+    ("options", "kind", "message"),
+    [
+        ({"softcap": "a"}, TypeError, "softcap is 'a'; expected a number"),
+        ({"scale": math.inf}, ValueError, "scale is inf"),
+        ({"filter_eps": 2.0}, ValueError, "filter_eps is 2.0"),
+        ({"workspace": 0}, ValueError, "workspace is 0"),
+        ({"threads": 0}, ValueError, "threads is 0"),
+        ({"bias": torch.zeros(3)}, ValueError, "bias has shape"),
+        ({"unknown": 1}, TypeError, ".*unexpected keyword argument 'unknown'"),
+    ],
+    ids=str,
+)
+def test_errors_name_the_loss_that_was_called(options, kind, message):
+    (hidden, weight, _), targets = head()
+    with pytest.raises(kind, match=rf"^focal_loss(: |\(\)){message}"):
+        losses.focal_loss(hidden, weight, targets, ignore_index=IGNORED, **options)
+    targets[0, 2] = CLASSES
+    with pytest.raises(IndexError, match=r"^focal_loss: targets"):
+        losses.focal_loss(hidden, weight, targets, ignore_index=IGNORED)
+    with pytest.raises(IndexError, match=r"^linear_cross_entropy: targets"):
+        losses.linear_cross_entropy(hidden, weight, targets, ignore_index=IGNORED, reduction="none")
+
+
+def test_options_of_a_wrong_type_are_named():
+    (hidden, weight, _), targets = head()
+    for call, message in [
+        (lambda: losses.comp_sum_loss(hidden, weight, targets, tau="a"), "comp_sum_loss: tau is 'a'; expected a number"),
+        (lambda: losses.focal_loss(hidden, weight, targets, gamma=None), "focal_loss: gamma is None; expected a number"),
+        (lambda: losses.ldr_kl_loss(hidden, weight, targets, workspace="a"), "ldr_kl_loss: workspace is 'a'; expected a number"),
+        (
+            lambda: losses.linear_cross_entropy(hidden, weight, targets, class_weight=[1.0] * CLASSES),
+            "linear_cross_entropy: class_weight is a list; expected a torch.Tensor",
+        ),
+        (lambda: losses.linear_cross_entropy(hidden, weight, targets.tolist()), "linear_cross_entropy: targets is a list"),
+    ]:
+        with pytest.raises(TypeError, match=f"^{message}"):
+            call()
+    with pytest.raises(ValueError, match=r"linear_cross_entropy: class_weight holds -2\.0; expected numbers of at least 0"):
+        losses.linear_cross_entropy(hidden, weight, targets, ignore_index=IGNORED, class_weight=torch.full((CLASSES,), -2.0))

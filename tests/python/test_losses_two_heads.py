@@ -234,3 +234,32 @@ def test_heads_that_do_not_fit_are_named():
         losses.two_head_statistics(hidden, weight, other_hidden, weight)
     with pytest.raises(ValueError, match="one head alone is float64; expected both or none"):
         losses.two_head_statistics(hidden, weight, other_hidden.astype(float), other_weight.astype(float))
+
+
+def test_gradients_match_differences():
+    rng = np.random.default_rng(4)
+    tensors = [rng.standard_normal(shape) for shape in ((5, 4), (66, 4), (66,), (5, 3), (66, 3), (66,))]
+    hidden, weight, bias, second_hidden, second_weight, second_bias = tensors
+    targets = np.array([3, -100, 65, 0, 7])
+    factors = dict(zip(ALL, rng.standard_normal((len(ALL), 5)), strict=True))
+    heads, options = (hidden, weight, second_hidden, second_weight, targets), {"bias": bias, "second_bias": second_bias, "want": ALL}
+
+    def loss():
+        found = losses.two_head_statistics(*heads, **options)
+        return sum((factors[name] * getattr(found, name))[targets >= 0].sum() for name in ALL)
+
+    found, first, second = losses.two_head_statistics_and_grad(*heads, **options, upstream=factors)
+    for name, values in losses.two_head_statistics(*heads, **options)._asdict().items():
+        assert np.array_equal(getattr(found, name), values)
+    for x, got in zip(tensors, (*first, *second), strict=True):
+        want = np.empty_like(x)
+        for i in np.ndindex(*x.shape):
+            middle, values = x[i], []
+            for sign in (1, -1):
+                x[i] = middle + sign * 1e-6
+                values.append(loss())
+            x[i] = middle
+            want[i] = (values[0] - values[1]) / 2e-6
+        assert np.abs(got - want).max() <= 1e-6 * np.abs(want).max() + 1e-7
+    _, first, second = losses.two_head_statistics_and_grad(*heads, **options, upstream={})
+    assert not any(x.any() for x in (*first, *second))

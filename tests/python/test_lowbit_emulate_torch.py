@@ -77,6 +77,21 @@ def test_stochastic_gradients_take_new_numbers_each_step_and_repeat_with_the_see
     assert not torch.equal(first[0], first[1]) and not torch.equal(first[0], other[0])
 
 
+def test_backward_twice_over_one_graph_rounds_alike_and_another_forward_does_not():
+    from torch.utils.checkpoint import checkpoint
+
+    layer = lowbit.Linear(64, 64, gradients="e2m1", gradient_rounding="stochastic")
+    x, dy = sample(8, 64).requires_grad_(), sample(8, 64)
+    y, again = layer(x), layer(x)
+    first, second = (torch.autograd.grad(y, x, dy, retain_graph=True)[0] for _ in range(2))
+    assert torch.equal(first, second) and not torch.equal(first, torch.autograd.grad(again, x, dy)[0])
+    layer = lowbit.Linear(64, 64, activations="e2m1", rounding="stochastic")
+    y = checkpoint(layer, x, use_reentrant=False)
+    (of_weight,) = torch.autograd.grad(y, layer.weight, dy)
+    layer.recipe.stream = 0
+    assert not torch.equal(of_weight, torch.autograd.grad(layer(x), layer.weight, dy)[0])  # of x as it was rounded the second time
+
+
 def test_the_rounding_of_gradients_is_theirs_alone():
     x, weight = sample(3, 4).requires_grad_(), sample(5, 4)
     layer = lowbit.Linear(4, 5, bias=False, weights="e5m2", activations="e5m2", gradients="e5m2", gradient_rounding="toward_zero")

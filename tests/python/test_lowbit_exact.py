@@ -2,6 +2,8 @@
 # the strides, the threads and the instruction set. The oracle, lowbit_oracle.py, lists a format's numbers and compares integers.
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import pytest
 from lowbit_oracle import DETERMINISTIC, UNIT, Oracle, same, telling_inputs, units
@@ -121,17 +123,43 @@ def test_stochastic_rounding_follows_the_random_number_of_the_position(name, bit
     assert same(got, np.array(want)).all()
 
 
-@pytest.mark.parametrize(("name", "low", "gap"), [("e4m3fn", 1.0, 0.125), ("e4m3fn", 2.0**-9, 2.0**-9), ("int8", 3.0, 1.0)])
-def test_of_all_8_bit_numbers_exactly_the_share_goes_up(name, low, gap):
-    count = 1 << 13
-    numbers = np.array([random_number(i, 1, 0, 8) for i in range(count)])
-    first = {number: i for i, number in reversed(list(enumerate(numbers.tolist())))}
-    assert len(first) == 256
-    at = np.array([first[number] for number in range(256)])
-    for share in (0, 1, 2, 3, 100, 128, 255, 256, 300, 511, 512):
-        x = np.full(count, low + gap * share / 512, np.float32)
-        up = lowbit.quantize(x, name, rounding="stochastic", seed=1, random_bits=8)[at] > low
-        assert up.sum() == (share + 1) // 2
+@functools.lru_cache
+def random_numbers(count, seed, stream, bits):
+    """random_number of the first elements: the rounds of Philox4x32-10 (Salmon et al. 2011) in NumPy."""
+    parts = 32 // bits
+    i = np.arange(count, dtype=np.uint64)
+    tile, e = i // (64 * parts), i % (64 * parts)
+    block, low = 16 * tile + e % 16, np.uint64(0xFFFFFFFF)
+    counter = [block & low, block >> np.uint64(32), np.full(count, 0x6C6F7762, np.uint64), np.full(count, stream, np.uint64)]
+    key = [seed & 0xFFFFFFFF, seed >> 32]
+    for _ in range(10):
+        first, second = counter[0] * np.uint64(0xD2511F53), counter[2] * np.uint64(0xCD9E8D57)
+        counter = [
+            (second >> np.uint64(32)) ^ counter[1] ^ np.uint64(key[0]), second & low,
+            (first >> np.uint64(32)) ^ counter[3] ^ np.uint64(key[1]), first & low,
+        ]  # fmt: skip
+        key = [(key[0] + 0x9E3779B9) % 2**32, (key[1] + 0xBB67AE85) % 2**32]
+    words = np.choose((e // 16 % 4).astype(int), counter)
+    return ((words >> (np.uint64(bits) * (e // 64))) & np.uint64(2**bits - 1)).astype(np.uint32)
+
+
+@pytest.mark.parametrize(
+    ("name", "low", "gap"), [("e4m3fn", 1.0, 0.125), ("e4m3fn", 2.0**-9, 2.0**-9), ("int8", 3.0, 1.0), ("bf16", 1.0, 2.0**-7)]
+)
+@pytest.mark.parametrize("bits", [8, 16])
+def test_of_all_random_numbers_exactly_the_share_goes_up(name, low, gap, bits):
+    count = 16 << bits
+    numbers = random_numbers(count, 1, 0, bits)
+    assert numbers[[0, 63, 64, 500, count - 1]].tolist() == [random_number(i, 1, 0, bits) for i in (0, 63, 64, 500, count - 1)]
+    first = np.full(2**bits, -1)
+    first[numbers[::-1]] = np.arange(count)[::-1]
+    assert (first >= 0).all()
+    whole = 2 ** (bits + 1)
+    for share in (0, 1, 2, 3, 100, whole // 4, whole // 2 - 1, whole // 2, 300, whole - 1, whole):
+        x = np.full(count, low + gap * share / whole, np.float32)
+        up = lowbit.quantize(x, name, rounding="stochastic", seed=1, random_bits=bits)[first] > low
+        kept = round((float(x[0]) - low) / gap * whole)  # float32 may hold fewer bits
+        assert up.sum() == (kept + 1) // 2
 
 
 def test_random_numbers_do_not_depend_on_threads_strides_or_the_array_behind():
@@ -171,7 +199,7 @@ def test_results_past_the_caches_are_the_same(rounding):
         if rounding != "stochastic"
         else None
     )
-    shifted = np.empty(x.size + 3, np.float32)
+    shifted = np.empty(x.size + 4, np.float32)
     for start in range(4):
         out = shifted[start : start + x.size] if start < 3 else np.empty_like(x)
         got = lowbit.quantize(x, "e4m3fn", rounding=rounding, out=out)
@@ -180,6 +208,12 @@ def test_results_past_the_caches_are_the_same(rounding):
         np.testing.assert_array_equal(got, np.concatenate(parts))
     codes = lowbit.encode(x, "e4m3fn", rounding=rounding)
     np.testing.assert_array_equal(lowbit.decode(codes, "e4m3fn"), np.concatenate(parts))
+    for start in range(4):
+        shifted[:] = 9
+        out = shifted[start : start + x.size]
+        assert lowbit.decode(codes, "e4m3fn", out=out) is out
+        np.testing.assert_array_equal(out, np.concatenate(parts))
+        assert (shifted[:start] == 9).all() and (shifted[start + x.size :] == 9).all()
 
 
 def test_in_place_strided_and_overlapping_outputs():

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from slipstick import UnsupportedError, lowbit
+from slipstick._core import lowbit as _core
 from slipstick.lowbit import Format
 
 
@@ -79,6 +80,7 @@ def test_names_and_patterns():
         == lowbit.format("e4m3fn")
         == Format(4, 3, specials="finite_nan")
     )
+    assert lowbit.format("torch.float4_e2m1fn_x2") == lowbit.format("float4_e2m1fn") == lowbit.format("e2m1")
     assert lowbit.format("e5m10") == lowbit.format("fp16") == lowbit.format("float16") == Format(5, 10)
     assert lowbit.format("e4m3b8fnuz") == lowbit.format("e4m3fnuz")
     assert lowbit.format("posit8_1") == Format.posit(8, 1)
@@ -183,6 +185,25 @@ def test_bad_formats_say_why(call, message):
 def test_bad_arguments_are_named(call, error, message):
     with pytest.raises(error, match=message):
         call(np.ones(4, np.float32))
+
+
+@pytest.mark.parametrize(
+    ("name", "count", "call"),
+    [
+        ("rounding", 7, lambda value: _core.quantize(lowbit.format("e4m3fn")._core, value, 0, 0, 32, 0, 0, 0, 0, 1)),
+        ("dtype", 4, lambda value: _core.quantize(lowbit.format("e4m3fn")._core, 0, 0, 0, 32, value, 0, 0, 0, 1)),
+        ("dtype", 4, lambda value: _core.decode(lowbit.format("e4m3fn")._core, 0, value, 0, 0, 1)),
+        ("specials", 5, lambda value: _core.float_format(True, 4, 3, 7, value, False, 0)),
+        ("overflow", 3, lambda value: _core.float_format(True, 4, 3, 7, 0, False, value)),
+        ("rule", 4, lambda value: _core.Scaling(True, value, None, 1.0)),
+    ],
+)
+def test_the_core_refuses_options_that_it_does_not_know(name, count, call):
+    for value in (-1, count, 1000):
+        with pytest.raises(ValueError, match=f"{name} is {value}; expected 0 to {count - 1}"):
+            call(value)
+    call(0)
+    call(count - 1 if name != "overflow" else 1)
 
 
 def test_read_only_outputs_are_refused():

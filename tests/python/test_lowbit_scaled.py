@@ -143,6 +143,26 @@ def test_large_arrays_threads_and_types_change_nothing():
     np.testing.assert_array_equal(lowbit.decode(encoded, "mxfp4"), want)
 
 
+@pytest.mark.parametrize("block", [16, 32, 24, 1100, (4, 16)])
+@pytest.mark.parametrize("offset", [0, 1, 4])
+def test_results_past_the_caches_are_those_of_small_arrays(block, offset):
+    x = np.random.default_rng(12).standard_normal((1104, 2400)).astype(np.float32)
+    x[5, 3], x[90, 77], x[200, 1000] = np.nan, np.inf, -0.0
+    x[300:304, :48] = 0  # scales of 0
+    memory = np.full(x.size + 32, 9, np.float32)
+    start = -memory.ctypes.data // 4 % 16 + offset
+    out = memory[start : start + x.size].reshape(x.shape)
+    for element, scale in (("e2m1", "e4m3fn"), ("int8", "fp32"), ("mxint8_element", "fp32")):
+        fmt = ScaledFormat(element, block=block, scale=scale)
+        lowbit.quantize(x, fmt, out=out)
+        assert (memory[:start] == 9).all() and (memory[start + x.size :] == 9).all()
+        for top in range(0, len(x), 92):
+            part = x[top : top + 92].copy()
+            assert same(out[top : top + 92], lowbit.quantize(part, fmt)).all()
+            decoded = lowbit.decode(lowbit.encode(part, fmt), fmt)
+            assert same(out[top : top + 92], decoded).all()
+
+
 def test_stochastic_elements_take_the_number_of_their_position():
     x = np.random.default_rng(5).uniform(-5.9, 5.9, (5, 33)).astype(np.float32)
     x[:, 0] = 4.0  # so that every scale is 1

@@ -10,7 +10,8 @@
 //      fast_model.h `fast`: runs of right guesses and surprises as bytes of a column, under zstd.
 //   5. text_coder.h templates and new strings, by context mixing when they are few, by zstd when they are many;
 //      mixed_text.h the same for `max`, by more contexts and from a vocabulary.
-//   6. archive.cpp  independent blocks of whole lines with checksums, a footer index, any number of threads.
+//   6. container.cpp  independent blocks of whole lines with checksums, a footer index; compressor.cpp, decompressor.cpp and
+//                   archive.cpp write and read them, on any number of threads.
 //   7. grep.cpp     searches blocks that their headers (block_index.h) do not rule out, by an automaton (pattern.h, matcher.h).
 // Exact by construction: a value is typed only if it renders to the bytes it came from, and each block is decoded and
 // compared before it is written; one that would not come back, or would not pay, is stored under zstd.
@@ -55,6 +56,9 @@ struct BlockInfo {
   std::string_view index;       // of an Archive: what the header says for searches (cpp/logs/block_index.h)
 };
 
+// How much memory the decoding of a block takes, for a limit on it: the block and what becomes of it, each with a copy on its way.
+inline uint64_t decoding_memory(const BlockInfo& block) { return 2 * block.raw_bytes + 2 * block.archive_bytes; }
+
 // For benchmarks: what the coder of a level does, by name, and how large a block becomes without some of it. Such a block cannot be read.
 std::vector<std::string> technique_names(Level level);
 size_t size_without(std::string_view raw, Level level, const std::vector<std::string>& techniques, ByteCodec& codec);
@@ -81,7 +85,7 @@ class Compressor {
 // Unpacks a stream of one or more archives.
 class Decompressor {
  public:
-  // max_memory: refuse blocks that need more than this many bytes; max_output: refuse more raw bytes than this.
+  // max_memory: refuse blocks whose decoding_memory is more than this; max_output: refuse more raw bytes than this.
   // 0: no limit. Both throw Error{limit_exceeded}.
   Decompressor(int threads, uint64_t max_memory, uint64_t max_output, ByteCodec& codec);
   ~Decompressor();
@@ -129,6 +133,12 @@ struct StreamInfo {
   uint64_t values = 0;
 };
 
+// What an archive holds and where its bytes went.
+struct ArchiveContents {
+  std::vector<TemplateInfo> templates;   // by falling count, over all blocks
+  std::vector<StreamInfo> streams;       // by falling size: columns by name, templates, text, containers
+};
+
 // A whole archive in memory (or mapped), read block by block. `data` must outlive it.
 class Archive {
  public:
@@ -142,12 +152,10 @@ class Archive {
   // The lines of a block that `filter` cannot rule out. False if all of them have to be decoded for that; then `out` is as it was. The
   // payload's checksum is compared, that of the raw bytes cannot be.
   bool select_lines(size_t index, const LineFilter& filter, LineSelection& out) const;
-  // By falling count, over all blocks. Decodes every block.
-  std::vector<TemplateInfo> templates() const;
-  // The values of the lines whose template is shown as `text` by templates(). Decodes every block.
+  // Decodes every block.
+  ArchiveContents contents() const;
+  // The values of the lines whose template is shown as `text` by contents(). Decodes every block.
   TemplateColumns columns(const std::string& text) const;
-  // Where the bytes went, by falling size: columns by name, templates, text, containers. Decodes every block.
-  std::vector<StreamInfo> streams() const;
   uint64_t raw_bytes() const { return raw_bytes_; }
   uint64_t lines() const { return lines_; }
   uint64_t archive_bytes() const { return data_.size(); }
@@ -180,7 +188,7 @@ struct GrepQuery {
   bool only_matching = false;     // the matches, not the lines they are in
   bool count_only = false;        // no texts, only GrepBatch::selected
   uint64_t before = 0, after = 0; // lines of context
-  uint64_t max_memory = 0;        // refuse a block that needs more; 0: no limit
+  uint64_t max_memory = 0;        // refuse blocks whose decoding_memory is more, together; 0: no limit
   // Only lines whose time is since <= time < until, as they are written; a line without a time has that of the line before it. Empty: no
   // limit. Written like the times of logs, also as a date alone.
   std::string since, until;

@@ -88,8 +88,9 @@ struct Gradients {
 };
 
 struct BackwardOptions {
-  // For all buffers beyond the gradients but those that each thread at work, of at most eight, has of its own: up to 2.5 KiB * (width + rows of
-  // a chunk) where gradients by the logits are rounded to bf16, see above, less elsewhere. So chunks do not depend on the number of threads.
+  // For all buffers beyond the gradients but those that each thread at work has of its own, up to 1 KiB * (width + rows of a chunk): so chunks do
+  // not depend on the number of threads. Beyond it, too, is a float sum of a 16-bit gradient of the weight, which is needed where the rows do
+  // not fit one chunk, or where a filter leaves more than fits a quarter of the workspace in 12 bytes each.
   int64_t workspace_bytes = int64_t{64} << 20;
   // Elements with |p (a + b z)| < eps (|a| + |b|) are dropped and their sum is spread evenly; 0: exact. A gradient with c, or with d behind a
   // map of the logits, is small nowhere and is taken exactly.

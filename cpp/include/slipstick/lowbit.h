@@ -32,8 +32,11 @@ enum class Specials : int {
   p3109,  // the code of -0 is NaN, magnitude all ones is infinity
   none,  // every code is a number
 };
+constexpr int kSpecials = 5;
 enum class Overflow : int { saturate, infinity, nan };
+constexpr int kOverflows = 3;
 enum class Dtype : int { float32, float64, bfloat16, float16 };
+constexpr int kDtypes = 4;
 int64_t bytes_of(Dtype dtype);
 
 struct FloatSpec {
@@ -125,6 +128,7 @@ enum class ScaleRule : int {
   even,  // floor, after a was rounded to the mantissa bits of the element
   rceil,  // the least power of two with a / 2^k <= m
 };
+constexpr int kScaleRules = 4;
 struct Scaling {
   bool power_of_two = true;  // by rule, code k + 127, held to -127..127; else a scale is a / m / tensor_scale rounded to `format`
   ScaleRule rule = ScaleRule::floor;

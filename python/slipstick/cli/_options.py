@@ -53,8 +53,8 @@ def parse_filled(text: str) -> str:
 LEVEL = Option(
     ("-l", "--level"),
     "effort",
-    details="fast costs about as much CPU as zstd -3; default takes a few times longer for a smaller archive. Both unpack fast. "
-    "max is the smallest, at a few MB/s a core, and unpacking takes about as long as packing.",
+    details="fast packs above 100 MB/s a core; default takes about three times as long for a smaller archive. Both unpack about "
+    "three times as fast as they pack. max is the smallest, at a few MB/s, and unpacking takes about as long as packing.",
     metavar="LEVEL",
     default="default",
     choices=LEVELS,

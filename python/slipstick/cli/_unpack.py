@@ -65,6 +65,6 @@ def archive(path: str) -> Iterator[Any]:
 
 def check_limits(archive: Any, arguments: argparse.Namespace) -> None:
     """--max-memory, as the stream decoder counts it; blocks are decoded one at a time."""
-    most = max((archive.block(index)["raw_bytes"] for index in range(archive.block_count)), default=0) * 2
+    most = max((archive.block(index)["decoding_memory"] for index in range(archive.block_count)), default=0)
     if arguments.max_memory and most > arguments.max_memory:
         raise Complaint(f"a block needs {most} bytes of memory; expected at most {arguments.max_memory}")

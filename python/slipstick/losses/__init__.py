@@ -8,8 +8,8 @@
 True
 
 `row_statistics` gives the numbers, and any differentiable function of them is a loss with an exact gradient; `linear_cross_entropy` is the
-common one; `two_head_statistics` is the same for two heads. They take NumPy arrays and torch tensors, on the processor; torch is imported only when it is given. The other losses in
-`losses.__all__` take torch tensors. `SphericalHead` takes both.
+common one; `two_head_statistics` is the same for two heads. They take NumPy arrays and torch tensors, on the processor; torch is imported only when it is given. With `_and_grad` behind their
+names they give the gradients of NumPy arrays, too. The other losses in `losses.__all__` take torch tensors. `SphericalHead` takes both.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from ._statistics import ERROR_BOUNDS, RowStatistics, TopK, row_statistics
 from ._two_head_statistics import TwoHeadStatistics, two_head_statistics
 
 if TYPE_CHECKING:
+    from ._numpy_gradients import row_statistics_and_grad, two_head_statistics_and_grad
     from ._torch_cross_entropy import LinearCrossEntropy
 
 __all__ = [
@@ -33,7 +34,9 @@ __all__ = [
     "linear_cross_entropy",
     "linear_cross_entropy_and_grad",
     "row_statistics",
+    "row_statistics_and_grad",
     "two_head_statistics",
+    "two_head_statistics_and_grad",
     *_family.FILES,
 ]
 
@@ -43,6 +46,10 @@ def __getattr__(name: str) -> Any:
         from ._torch_cross_entropy import LinearCrossEntropy
 
         return LinearCrossEntropy
+    if name in ("row_statistics_and_grad", "two_head_statistics_and_grad"):  # NumPy is imported when it is needed
+        from . import _numpy_gradients
+
+        return getattr(_numpy_gradients, name)
     if name in _family.FILES:
         return _family.load(name)
     raise AttributeError(f"module 'slipstick.losses' has no attribute {name!r}")

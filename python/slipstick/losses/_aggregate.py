@@ -51,7 +51,7 @@ def aggregate_cross_entropy(
         two losses and their interpolation; which end is 0 is our convention.
     """
     name = "aggregate_cross_entropy"
-    check_number(name, "interpolation", interpolation, "a number from 0 to 1", 0 <= interpolation <= 1)
+    check_number(name, "interpolation", interpolation, "a number from 0 to 1", lambda x: 0 <= x <= 1)
     check_head(name, hidden, weight, labels)
     if labels.ndim < 1 or labels.shape[-1] < 1:
         raise ValueError(f"{name}: labels has shape {tuple(labels.shape)}; expected (..., m), m >= 1")

@@ -36,7 +36,7 @@ def comp_sum_loss(
     Source: Mao, Mohri and Zhong 2023, Cross-entropy loss functions: theoretical analysis and applications (arXiv:2304.07288), the
         definition of the family; Zhang and Sabuncu 2018 (arXiv:1805.07836) for 1 < tau < 2.
     """
-    check_number("comp_sum_loss", "tau", tau, "a finite number of at least 0", 0 <= tau < float("inf"))
+    check_number("comp_sum_loss", "tau", tau, "a finite number of at least 0", lambda x: 0 <= x < float("inf"))
     rows = Rows(
         "comp_sum_loss",
         hidden,
@@ -82,8 +82,8 @@ def smooth_adversarial_comp_sum_loss(
         given. The abstract names the smooth term without its formula; this form was not compared with the paper's text.
     """
     name = "smooth_adversarial_comp_sum_loss"
-    check_number(name, "tau", tau, "a finite number of at least 0", 0 <= tau < float("inf"))
-    check_number(name, "coefficient", coefficient, "a finite number of at least 0", 0 <= coefficient < float("inf"))
+    check_number(name, "tau", tau, "a finite number of at least 0", lambda x: 0 <= x < float("inf"))
+    check_number(name, "coefficient", coefficient, "a finite number of at least 0", lambda x: 0 <= x < float("inf"))
     check_head(name, hidden, weight, targets)
     check_same_shape(name, "hidden", hidden.shape, perturbed_hidden=perturbed_hidden)
     common: dict[str, Any] = {

@@ -29,7 +29,7 @@ def dco_loss(log_prob: torch.Tensor, *, tries: int, reduction: str = "mean") -> 
         (arXiv:2502.07154).
     """
     check_reduction("dco_loss", reduction)
-    check_number("dco_loss", "tries", tries, "a whole number of at least 1", isinstance(tries, int) and tries >= 1)
+    check_number("dco_loss", "tries", tries, "a whole number of at least 1", lambda x: isinstance(x, int) and x >= 1)
     if tries == 1:
         return reduce_losses(-log_prob, None, reduction)
     rare = log_prob + math.log(tries) < RARE

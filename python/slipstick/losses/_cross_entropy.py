@@ -23,17 +23,21 @@ def _check_options(function: str, e: Any, targets: Any, reduction: str, shift: i
         raise ValueError(f"{function}: shift is {shift}; expected 0 to {targets.shape[-1] - 1}, less than the last size of targets")
     if shift < 0:
         raise ValueError(f"{function}: shift is {shift}; expected 0 or more")
-    if not 0 <= label_smoothing <= 1:
-        raise ValueError(f"{function}: label_smoothing is {label_smoothing}; expected 0 to 1")
+    _head.check_number(function, "label_smoothing", label_smoothing, "0 to 1", lambda x: 0 <= x <= 1)
     if token_weight is not None and tuple(token_weight.shape) != tuple(targets.shape):
         raise ValueError(
             f"{function}: token_weight has shape {tuple(token_weight.shape)}; expected {tuple(targets.shape)}, that of targets"
         )
 
 
-def _check_class_weight(function: str, class_weight: Any, vocabulary: int) -> None:
-    if class_weight is not None and tuple(class_weight.shape) != (vocabulary,):
+def _check_class_weight(function: str, class_weight: Any, vocabulary: int, may_read: bool = True) -> None:
+    """may_read: a tensor that is traced has no values to look at."""
+    if class_weight is None:
+        return
+    if tuple(class_weight.shape) != (vocabulary,):
         raise ValueError(f"{function}: class_weight has shape {tuple(class_weight.shape)}; expected {(vocabulary,)}")
+    if may_read and bool((class_weight < 0).any()):
+        raise ValueError(f"{function}: class_weight holds {float(class_weight.min())}; expected numbers of at least 0")
 
 
 def linear_cross_entropy(
@@ -72,7 +76,7 @@ def linear_cross_entropy(
         shift: position i predicts targets[..., i + shift]; the losses of "none" stand at i + shift, the first `shift` being 0.
         label_smoothing: s from 0 to 1.
         z_loss: factor of lse^2 (Chowdhery et al. 2022, arXiv:2204.02311, section 5).
-        class_weight: (vocabulary,) float, as in torch; not with softcap and label_smoothing together.
+        class_weight: (vocabulary,) float of at least 0, as in torch; not with softcap and label_smoothing together.
         token_weight: (...) float, where targets are; differentiable.
         return_lse: give (loss, lse), lse of the shape of targets, differentiable.
         filter_eps: see row_statistics; here a class is dropped where its probability is below it. None is exact.
@@ -94,13 +98,21 @@ def linear_cross_entropy(
     if is_torch(e):
         from ._torch_cross_entropy import torch_linear_cross_entropy
 
+        for name, value in (("targets", targets), ("class_weight", class_weight), ("token_weight", token_weight)):
+            if not is_torch(value) and (value is not None or name == "targets"):
+                raise TypeError(f"{_NAME}: {name} is a {type(value).__name__}; expected a torch.Tensor, as e is one")
         compute = torch_linear_cross_entropy
     else:
         compute = _numpy_linear_cross_entropy
         import numpy as np
 
-        e, c, targets = np.asarray(e), np.asarray(c), np.asarray(targets)
-        token_weight, class_weight = (None if x is None else np.asarray(x, np.float64) for x in (token_weight, class_weight))
+        from ._numpy import plain_array
+
+        e, c, targets = plain_array(_NAME, "e", e), plain_array(_NAME, "c", c), plain_array(_NAME, "targets", targets)
+        token_weight, class_weight = (
+            None if x is None else plain_array(_NAME, name, x, np.float64)
+            for name, x in (("token_weight", token_weight), ("class_weight", class_weight))
+        )
     _check_options(_NAME, e, targets, reduction, shift, label_smoothing, token_weight)
     options = {"process_group": process_group} if process_group is not None else {}
     return compute(
@@ -155,7 +167,7 @@ def _numpy_linear_cross_entropy(
     parts = ("target", "lse", "mean") if label_smoothing and class_weight is None else ("target", "lse")
     found = numpy_statistics(
         rows, c, labels, bias, parts=parts, topk=0, map_and_cap=map_and_cap, scale=1.0, ignore_index=ignore_index,
-        filter_eps=filter_eps, workspace=workspace, threads=threads, kind=np.float64,
+        filter_eps=filter_eps, workspace=workspace, threads=threads, kind=np.float64, function=_NAME,
     )  # fmt: skip
     target, lse = found["target"], found["lse"]
     counts = labels != ignore_index
@@ -230,7 +242,7 @@ def linear_cross_entropy_and_grad(
     """
     import numpy as np
 
-    from ._numpy import NumpyHead, numpy_cross_entropy
+    from ._numpy import NumpyHead, numpy_cross_entropy, plain_array
 
     function = "linear_cross_entropy_and_grad"
     if is_torch(e):
@@ -239,8 +251,8 @@ def linear_cross_entropy_and_grad(
         raise ValueError(f"{function}: reduction is 'none'; expected 'mean' or 'sum'")
     shift = _head.shift_of(function, shift)
     ignore_index = integer(function, "ignore_index", ignore_index)
-    e, targets = np.asarray(e), np.asarray(targets)
-    token_weight = None if token_weight is None else np.asarray(token_weight, np.float64)
+    e, targets = plain_array(function, "e", e), plain_array(function, "targets", targets)
+    token_weight = None if token_weight is None else plain_array(function, "token_weight", token_weight, np.float64)
     _check_options(function, e, targets, reduction, shift, label_smoothing, token_weight)
     rows, labels, weights = _shifted(e, targets, token_weight, shift)
     head = NumpyHead(function, rows, c, labels, bias, 1.0, _head.map_name(function, softcap, None), ignore_index, ("e", "c"))
@@ -251,8 +263,8 @@ def linear_cross_entropy_and_grad(
     losses, grad_rows, grad_c, grad_bias = numpy_cross_entropy(
         head,
         row_weight,
-        float(label_smoothing),
-        float(z_loss),
+        _head.number(function, "label_smoothing", label_smoothing),
+        _head.number(function, "z_loss", z_loss),
         _head.workspace_bytes(function, workspace),
         _head.filter_bound(function, filter_eps, head.hidden.dtype.name),
         thread_count(function, threads),

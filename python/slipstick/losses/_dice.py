@@ -117,8 +117,8 @@ def class_overlaps(logits: torch.Tensor, labels: torch.Tensor, alpha: float) -> 
 
 
 def _check_dice(name: str, alpha: float, gamma: float) -> None:
-    check_number(name, "alpha", alpha, "a finite number of at least 0", 0 <= alpha < INFINITY)
-    check_number(name, "gamma", gamma, "a positive number", 0 < gamma < INFINITY)
+    check_number(name, "alpha", alpha, "a finite number of at least 0", lambda x: 0 <= x < INFINITY)
+    check_number(name, "gamma", gamma, "a positive number", lambda x: 0 < x < INFINITY)
 
 
 def _overlap(log_prob: torch.Tensor, alpha: float) -> torch.Tensor:

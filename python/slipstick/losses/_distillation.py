@@ -76,7 +76,7 @@ def distillation_loss(
     """
     name = "distillation_loss"
     check_choice(name, "divergence", divergence, DIVERGENCES)
-    check_number(name, "temperature", temperature, "a positive number", 0 < temperature < math.inf)
+    check_number(name, "temperature", temperature, "a positive number", lambda x: 0 < x < math.inf)
     share = check_mixture(name, mixture)
     heads = TwoHeads(
         name,
@@ -131,7 +131,7 @@ def subset_distillation_loss(
             f"{name}: subset is {str(subset.dtype)[6:]} of shape {tuple(subset.shape)}; expected int64 of {(*hidden.shape[:-1], 'k')}"
         )
     subset = torch.where(check_labels(name, subset, weight.shape[0], None, "subset"), subset, 0)
-    check_number(name, "temperature", temperature, "a positive number", 0 < temperature < math.inf)
+    check_number(name, "temperature", temperature, "a positive number", lambda x: 0 < x < math.inf)
     return _subset_divergence(
         name,
         (hidden, weight, bias),
@@ -174,8 +174,8 @@ def top_k_distillation_loss(
     """
     name = "top_k_distillation_loss"
     _check_teacher(name, hidden, weight, teacher_hidden, teacher_weight, targets)
-    check_number(name, "k", k, f"a whole number from 1 to {weight.shape[0]}", isinstance(k, int) and 1 <= k <= weight.shape[0])
-    check_number(name, "temperature", temperature, "a positive number", 0 < temperature < math.inf)
+    check_number(name, "k", k, f"a whole number from 1 to {weight.shape[0]}", lambda x: isinstance(x, int) and 1 <= x <= weight.shape[0])
+    check_number(name, "temperature", temperature, "a positive number", lambda x: 0 < x < math.inf)
     with torch.no_grad():
         rows = Rows(name, teacher_hidden, teacher_weight, None, ("topk",), bias=teacher_bias, reduction=reduction, topk=k, **streaming)
         subset = rows.statistics.topk.indices.clamp(min=0).reshape(*hidden.shape[:-1], k)
@@ -223,8 +223,9 @@ def _subset_divergence(
         raise TypeError(f"{name}: got an unexpected argument {min(unknown)!r}")
     softcap = streaming.get("softcap")
     scale: Any = streaming.get("scale", 1.0)  # a number or a tensor
-    check_number(name, "softcap", 1 if softcap is None else softcap, "a positive number or None", softcap is None or 0 < softcap < math.inf)
-    check_number(name, "scale", scale, "a finite number", abs(scale) < math.inf)
+    if softcap is not None:
+        check_number(name, "softcap", softcap, "a positive number or None", lambda x: 0 < x < math.inf)
+    check_number(name, "scale", scale, "a finite number", lambda x: abs(x) < math.inf)
     counts = None if targets is None else check_labels(name, targets, student[1].shape[0], ignore_index)
     options: Streaming = {**streaming, "scale": scale / temperature, "softcap": None if softcap is None else softcap / temperature}
     log_probs = []

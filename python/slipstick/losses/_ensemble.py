@@ -37,9 +37,9 @@ def ens_loss(margins: torch.Tensor, *, seed: int, step: int, exponent: float = 0
     Source: Dai 2024, EnsLoss: stochastic calibrated loss ensembles for preventing overfitting (arXiv:2409.00908), and its code.
     """
     check_reduction("ens_loss", reduction)
-    check_number("ens_loss", "seed", seed, "0 to 2^64 - 1", isinstance(seed, int) and 0 <= seed < 1 << 64)
-    check_number("ens_loss", "step", step, "0 to 2^32 - 1", isinstance(step, int) and 0 <= step < 1 << 32)
-    check_number("ens_loss", "exponent", exponent, "a finite number", abs(exponent) < math.inf)
+    check_number("ens_loss", "seed", seed, "0 to 2^64 - 1", lambda x: isinstance(x, int) and 0 <= x < 1 << 64)
+    check_number("ens_loss", "step", step, "0 to 2^32 - 1", lambda x: isinstance(x, int) and 0 <= x < 1 << 32)
+    check_number("ens_loss", "exponent", exponent, "a finite number", lambda x: abs(x) < math.inf)
     with torch.no_grad():
         flat = margins.reshape(-1)
         normals = _normals(seed, step, flat.numel()).to(device=flat.device)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from slipstick._arguments import integer, is_torch
@@ -32,9 +32,11 @@ def shift_of(function: str, shift: Any) -> int:
     return int(shift) if isinstance(shift, bool) else integer(function, "shift", shift)
 
 
-def check_number(name: str, argument: str, value: float, wanted: str, holds: bool) -> None:
-    """Raises where a scalar argument is out of its range; `wanted` says what that is. NaN makes `holds` false."""
-    if not holds:
+def check_number(name: str, argument: str, value: Any, wanted: str, holds: Callable[[Any], bool]) -> None:
+    """Raises where a scalar argument is no number or out of its range; `wanted` says what that is. NaN makes `holds` false."""
+    if not isinstance(value, (int, float)) and not is_torch(value):
+        number(name, argument, value)
+    if not holds(value):
         raise ValueError(f"{name}: {argument} is {value}; expected {wanted}")
 
 
@@ -43,9 +45,15 @@ def collapsed(target: Any, lse: Any, dtype: str) -> Any:
     return lse - target <= (2.0**-53 if dtype == "float64" else 2.0**-24)
 
 
+def wanted_names(function: str, want: Any) -> tuple[str, ...]:
+    if not isinstance(want, Iterable):
+        raise TypeError(f"{function}: want is {want!r}; expected names of statistics")
+    return (want,) if isinstance(want, str) else tuple(want)
+
+
 def wanted_parts(function: str, want: Iterable[str], topk: int, has_targets: bool) -> tuple[str, ...]:
     """The core's statistics for the attributes that are wanted."""
-    names = (want,) if isinstance(want, str) else tuple(want)
+    names = wanted_names(function, want)
     for name in names:
         if name not in STATISTICS:
             raise ValueError(f"{function}: want holds {name!r}; expected some of {str(STATISTICS)[1:-1]}")
@@ -96,8 +104,7 @@ def map_name(function: str, softcap: float | None, logit_map: str | None) -> tup
 def workspace_bytes(function: str, workspace: int | None) -> int:
     if workspace is None:
         return DEFAULT_WORKSPACE
-    if int(workspace) <= 0:
-        raise ValueError(f"{function}: workspace is {workspace}; expected a positive number of bytes")
+    check_number(function, "workspace", workspace, "a positive number of bytes", lambda x: 1 <= x < float("inf"))
     return int(workspace)
 
 
@@ -107,8 +114,10 @@ def filter_bound(function: str, filter_eps: float | str | None, dtype: str) -> f
         return 0.0
     if filter_eps == "auto":
         return {"float32": 2.0**-23, "bfloat16": 2.0**-7, "float16": 2.0**-10, "float64": 2.0**-52}[dtype] / 32
-    if isinstance(filter_eps, str) or not 0 <= filter_eps < 1:
-        raise ValueError(f"{function}: filter_eps is {filter_eps!r}; expected None, 'auto' or a number from 0 to below 1")
+    wanted = "None, 'auto' or a number from 0 to below 1"
+    if isinstance(filter_eps, str):
+        raise ValueError(f"{function}: filter_eps is {filter_eps!r}; expected {wanted}")
+    check_number(function, "filter_eps", filter_eps, wanted, lambda x: 0 <= x < 1)
     return number(function, "filter_eps", filter_eps)
 
 

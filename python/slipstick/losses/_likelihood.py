@@ -42,7 +42,7 @@ def focal_loss(
         ValueError: shapes do not fit, gamma is negative, reduction is unknown. TypeError, IndexError: see row_statistics.
     Source: Lin et al. 2017, Focal loss for dense object detection (arXiv:1708.02002), section 3.2.
     """
-    check_number("focal_loss", "gamma", gamma, "a number of at least 0", gamma >= 0)
+    check_number("focal_loss", "gamma", gamma, "a number of at least 0", lambda x: x >= 0)
     rows = Rows(
         "focal_loss",
         hidden,
@@ -77,7 +77,7 @@ def label_smoothed_cross_entropy(
     Source: Szegedy et al. 2016, Rethinking the Inception architecture (arXiv:1512.00567), section 7; as torch's label_smoothing.
     """
     name = "label_smoothed_cross_entropy"
-    check_number(name, "smoothing", smoothing, "a number from 0 to 1", 0 <= smoothing <= 1)
+    check_number(name, "smoothing", smoothing, "a number from 0 to 1", lambda x: 0 <= x <= 1)
     rows = Rows(
         name,
         hidden,
@@ -115,6 +115,6 @@ def log_partition_penalty(
     Source: Wortsman et al. 2024, Small-scale proxies for large-scale Transformer training instabilities (arXiv:2309.14322).
     """
     name = "log_partition_penalty"
-    check_number(name, "coefficient", coefficient, "a finite number", abs(coefficient) < float("inf"))
+    check_number(name, "coefficient", coefficient, "a finite number", lambda x: abs(x) < float("inf"))
     rows = Rows(name, hidden, weight, targets, ("lse",), bias=bias, ignore_index=ignore_index, reduction=reduction, **streaming)
     return rows.reduce(coefficient * rows.of("lse").square())

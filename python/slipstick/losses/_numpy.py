@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from slipstick._core import losses as _core
 from . import _head
 
 
-def _address(array: np.ndarray | None) -> int:
+def address(array: np.ndarray | None) -> int:
     return 0 if array is None else array.__array_interface__["data"][0]
 
 
@@ -30,12 +31,26 @@ def _native(array: np.ndarray) -> np.ndarray:
 def _integers(function: str, targets: Any) -> np.ndarray | None:
     if targets is None:
         return None
-    targets = np.asarray(targets)
+    targets = plain_array(function, "targets", targets)
     if targets.dtype.kind not in "iu":
         raise TypeError(f"{function}: targets has dtype {targets.dtype}; expected int64")
     if targets.dtype.kind == "u" and targets.size and int(targets.max()) > np.iinfo(np.int64).max:
         raise IndexError(f"{function}: targets holds {int(targets.max())}, which is no class")
     return np.ascontiguousarray(targets, np.int64)
+
+
+def plain_array(function: str, name: str, values: Any, dtype: Any = None) -> np.ndarray:
+    """values as an array without a mask, of that dtype if one is given.
+
+    Raises:
+        TypeError: an element is masked, or no number where there is a dtype.
+    """
+    if np.ma.is_masked(values):
+        raise TypeError(f"{function}: {name} is a masked array; expected a plain one, such as its filled()")
+    try:
+        return np.asarray(values, dtype)
+    except (TypeError, ValueError):
+        raise TypeError(f"{function}: {name} is a {type(values).__name__}; expected an array of {np.dtype(dtype)}") from None
 
 
 class NumpyHead:
@@ -53,13 +68,14 @@ class NumpyHead:
         ignore_index: int,
         names: tuple[str, str] = ("hidden", "weight"),
     ) -> None:
-        hidden, weight = _native(np.asarray(hidden)), _native(np.asarray(weight))
+        hidden, weight = (_native(plain_array(function, name, x)) for name, x in zip(names, (hidden, weight), strict=True))
         self.targets = _integers(function, targets)
-        _head.check_shapes(function, hidden, weight, self.targets, None if bias is None else np.asarray(bias), names)
+        bias = None if bias is None else plain_array(function, "bias", bias)
+        _head.check_shapes(function, hidden, weight, self.targets, bias, names)
         _head.check_dtypes(function, hidden.dtype.name, weight.dtype.name, names)
         self.hidden, self.weight = _rows(hidden), _rows(weight)
         self.sum_type = np.dtype(np.float64 if hidden.dtype == np.float64 else np.float32)
-        self.bias = None if bias is None else np.ascontiguousarray(bias, self.sum_type)
+        self.bias = None if bias is None else np.ascontiguousarray(plain_array(function, "bias", bias, self.sum_type))
         self.rows, self.width = hidden.shape
         self.vocabulary = weight.shape[0]
         if self.targets is not None:
@@ -67,9 +83,9 @@ class NumpyHead:
         size = hidden.dtype.itemsize
         self.core = _core.Head(
             hidden.dtype.name,
-            _address(self.hidden),
-            _address(self.weight),
-            _address(self.bias),
+            address(self.hidden),
+            address(self.weight),
+            address(self.bias),
             self.rows,
             self.width,
             self.vocabulary,
@@ -77,7 +93,7 @@ class NumpyHead:
             self.weight.strides[0] // size,
             scale,
             *map_and_cap,
-            _address(self.targets),
+            address(self.targets),
             ignore_index,
         )
 
@@ -97,15 +113,16 @@ def numpy_statistics(
     workspace: int,
     threads: int,
     kind: Any = None,
+    function: str = "row_statistics",
 ) -> dict[str, Any]:
-    """The parts by name, and "topk", in `kind` or what row_statistics says."""
-    head = NumpyHead("row_statistics", hidden, weight, targets, bias, scale, map_and_cap, ignore_index)
-    _head.filter_bound("row_statistics", filter_eps, head.hidden.dtype.name)
-    _head.check_topk("row_statistics", topk, head.vocabulary)
+    """The parts by name, and "topk", in `kind` or what row_statistics says. function: named by errors."""
+    head = NumpyHead(function, hidden, weight, targets, bias, scale, map_and_cap, ignore_index)
+    _head.filter_bound(function, filter_eps, head.hidden.dtype.name)
+    _head.check_topk(function, topk, head.vocabulary)
     found = {name: np.empty(head.rows, np.int64 if name == "argmax" else np.float64) for name in parts}
     values, indices = np.empty((head.rows, topk)), np.empty((head.rows, topk), np.int64)
-    addresses = [_address(found.get(name)) for name in _head.CORE_STATISTICS]
-    _core.row_statistics(head.core, *[*addresses, topk, _address(values), _address(indices), threads])
+    addresses = [address(found.get(name)) for name in _head.CORE_STATISTICS]
+    _core.row_statistics(head.core, *[*addresses, topk, address(values), address(indices), threads])
     kind = head.sum_type if kind is None else kind
     result: dict[str, Any] = {name: array if name == "argmax" else array.astype(kind) for name, array in found.items()}
     if "target" in found and "lse" in found:
@@ -117,7 +134,27 @@ def numpy_statistics(
     return result
 
 
-def numpy_two_heads(
+@dataclasses.dataclass
+class TwoNumpyHeads:
+    """Checked heads, and what was computed of them, in float64."""
+
+    heads: list[NumpyHead]
+    divergences: dict[str, list[np.ndarray]]  # of each kind, as the core writes them
+    least: np.ndarray | None = None
+    combined_target: np.ndarray | None = None
+    combined_lse: np.ndarray | None = None
+
+    def by_name(self) -> dict[str, np.ndarray]:
+        """What two_head_statistics is made of."""
+        from ._two_head_statistics import COMBINED, DIVERGENCES
+
+        found = {name: x for kind, values in self.divergences.items() for name, x in zip(DIVERGENCES[kind], values)}
+        if self.combined_target is not None and self.combined_lse is not None:
+            found |= zip(COMBINED, (self.combined_target, self.combined_lse), strict=True)
+        return {name: x.astype(self.heads[0].sum_type) for name, x in found.items()}
+
+
+def compute_two_heads(
     name: str,
     first: tuple[Any, Any, Any],
     second: tuple[Any, Any, Any],
@@ -134,9 +171,8 @@ def numpy_two_heads(
     ignore_index: int,
     workspace: int | None,
     threads: int,
-) -> dict[str, np.ndarray]:
-    """What two_head_statistics is made of, by name."""
-    from ._two_head_statistics import COMBINED, DIVERGENCES, NAMES, kept_classes
+) -> TwoNumpyHeads:
+    from ._two_head_statistics import DIVERGENCES, NAMES, kept_classes
 
     map_and_cap, factor = _head.map_name(name, softcap, None), _head.number(name, "scale", scale)
     budget = _head.workspace_bytes(name, workspace)
@@ -146,22 +182,26 @@ def numpy_two_heads(
     ]
     one, other = (head.core for head in heads)
     rows = heads[0].rows
-    found: dict[str, np.ndarray] = {}
+    found = TwoNumpyHeads(heads, {})
     for kind in kinds:
         values = [np.empty(rows) for _ in DIVERGENCES["kl"]]
-        forward, reverse, lse, second_lse = map(_address, values)
+        forward, reverse, lse, second_lse = map(address, values)
         _core.divergence(one, other, kind, mixture, forward, reverse, lse, second_lse, threads)
-        found |= zip(DIVERGENCES[kind], values)
+        found.divergences[kind] = values
     if combined:
-        least, target, combined_lse = None, np.zeros(rows), np.empty(rows)
+        found.combined_target, found.combined_lse = np.zeros(rows), np.empty(rows)
         if threshold is not None:
             maximum, kth = np.empty(rows), np.empty(rows)
-            _core.kth_largest(one, kept_classes(heads[0].vocabulary, kept_share), _address(maximum), _address(kth), budget, threads)
-            least = np.minimum(maximum + np.log(threshold), kth)
-        to_target = 0 if heads[0].targets is None else _address(target)
-        _core.combined_statistics(one, other, coefficient, _address(least), to_target, _address(combined_lse), threads)
-        found |= zip(COMBINED, (target, combined_lse), strict=True)
-    return {name: x.astype(heads[0].sum_type) for name, x in found.items()}
+            _core.kth_largest(one, kept_classes(heads[0].vocabulary, kept_share), address(maximum), address(kth), budget, threads)
+            found.least = np.minimum(maximum + np.log(threshold), kth)
+        to_target = 0 if heads[0].targets is None else address(found.combined_target)
+        _core.combined_statistics(one, other, coefficient, address(found.least), to_target, address(found.combined_lse), threads)
+    return found
+
+
+def numpy_two_heads(*arguments: Any, **options: Any) -> dict[str, np.ndarray]:
+    """What two_head_statistics is made of, by name; see compute_two_heads."""
+    return compute_two_heads(*arguments, **options).by_name()
 
 
 def numpy_cross_entropy(
@@ -181,17 +221,17 @@ def numpy_cross_entropy(
     row_weight = np.ascontiguousarray(row_weight, np.float64)
     _core.cross_entropy(
         head.core,
-        _address(row_weight),
+        address(row_weight),
         label_smoothing,
         z_loss,
-        _address(hidden),
-        _address(weight),
-        _address(bias),
+        address(hidden),
+        address(weight),
+        address(bias),
         workspace,
         filter_eps,
         0,
         threads,
-        _address(losses),
-        _address(lse),
+        address(losses),
+        address(lse),
     )
     return losses, hidden, weight, bias

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -101,3 +101,15 @@ def call(name: str, *arguments: Any) -> Any:
             return _FUNCTIONS[name].apply(*arguments)
         _refuse_tangents(arguments)
     return getattr(torch.ops.slipstick, name)(*arguments)
+
+
+def call_as(name: str, own: str, function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    """The function's result; its errors, which begin with its own name, name the function that the user called."""
+    if name == own or torch.compiler.is_compiling():
+        return function(*arguments, **options)
+    try:
+        return function(*arguments, **options)
+    except (TypeError, ValueError, IndexError) as error:
+        if not str(error).startswith(own):
+            raise
+        raise type(error)(name + str(error).removeprefix(own)) from None

@@ -58,10 +58,10 @@ def policy_gradient_loss(
     """
     name = "policy_gradient_loss"
     check_reduction(name, reduction, POLICY_REDUCTIONS)
-    check_number(name, "clip_low", clip_low, "a number of at least 0", clip_low >= 0)
-    check_number(name, "clip_high", clip_high, "a number of at least 0", clip_high >= 0)
+    check_number(name, "clip_low", clip_low, "a number of at least 0", lambda x: x >= 0)
+    check_number(name, "clip_high", clip_high, "a number of at least 0", lambda x: x >= 0)
     for argument, value in (("kl_coefficient", kl_coefficient), ("entropy_coefficient", entropy_coefficient)):
-        check_number(name, argument, value, "a finite number", abs(value) < float("inf"))
+        check_number(name, argument, value, "a finite number", lambda x: abs(x) < float("inf"))
     if kl_coefficient != 0 and reference_log_prob is None:
         raise ValueError(f"{name}: reference_log_prob is None; expected a tensor, for kl_coefficient is {kl_coefficient}")
     want = ("target", "lse", "entropy") if entropy_coefficient != 0 else ("target", "lse")

@@ -111,7 +111,7 @@ def simpo_loss(
     Source: Meng, Xia and Chen 2024, SimPO (arXiv:2405.14734).
     """
     _check_pairs("simpo_loss", beta, reduction, chosen, rejected=rejected)
-    check_number("simpo_loss", "gamma", gamma, "a finite number", abs(gamma) < INFINITY)
+    check_number("simpo_loss", "gamma", gamma, "a finite number", lambda x: abs(x) < INFINITY)
     return reduce_losses(-torch.nn.functional.logsigmoid(beta * (chosen - rejected) - gamma), None, reduction)
 
 
@@ -141,7 +141,7 @@ def simnpo_loss(log_prob: torch.Tensor, *, beta: float = 2.5, gamma: float = 0.0
     Source: Fan et al. 2024, Simplicity prevails: rethinking negative preference optimization for LLM unlearning (arXiv:2410.07163).
     """
     _check_pairs("simnpo_loss", beta, reduction, log_prob)
-    check_number("simnpo_loss", "gamma", gamma, "a finite number", abs(gamma) < INFINITY)
+    check_number("simnpo_loss", "gamma", gamma, "a finite number", lambda x: abs(x) < INFINITY)
     return reduce_losses(-2 / beta * torch.nn.functional.logsigmoid(-beta * log_prob - gamma), None, reduction)
 
 
@@ -172,7 +172,7 @@ def kto_loss(
     if desirable.dtype != torch.bool:
         raise TypeError(f"{name}: desirable is of {str(desirable.dtype)[6:]}; expected bool")
     for argument, value in (("desirable_weight", desirable_weight), ("undesirable_weight", undesirable_weight)):
-        check_number(name, argument, value, "a positive number", 0 < value < INFINITY)
+        check_number(name, argument, value, "a positive number", lambda x: 0 < x < INFINITY)
     zero_point = torch.as_tensor(baseline, dtype=log_prob.dtype, device=log_prob.device).detach().clamp(min=0)
     if zero_point.ndim != 0:
         raise ValueError(f"{name}: baseline has shape {tuple(zero_point.shape)}; expected a number")
@@ -183,5 +183,5 @@ def kto_loss(
 
 def _check_pairs(name: str, beta: float, reduction: str, first: torch.Tensor, **others: torch.Tensor) -> None:
     check_reduction(name, reduction)
-    check_number(name, "beta", beta, "a positive number", 0 < beta < INFINITY)
+    check_number(name, "beta", beta, "a positive number", lambda x: 0 < x < INFINITY)
     check_same_shape(name, "the first argument", first.shape, **others)

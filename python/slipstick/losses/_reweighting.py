@@ -34,8 +34,8 @@ def loss_based_weights(losses: torch.Tensor, *, shape: str = "linupper", delta: 
     """
     name = "loss_based_weights"
     check_choice(name, "shape", shape, SHAPES)
-    check_number(name, "delta", delta, "a positive number", 0 < delta < float("inf"))
-    check_number(name, "temperature", temperature, "a positive number", 0 < temperature < float("inf"))
+    check_number(name, "delta", delta, "a positive number", lambda x: 0 < x < float("inf"))
+    check_number(name, "temperature", temperature, "a positive number", lambda x: 0 < x < float("inf"))
     if losses.ndim != 1:
         raise ValueError(f"{name}: losses has shape {tuple(losses.shape)}; expected (B,)")
     losses = losses.detach()

@@ -124,7 +124,7 @@ def ldr_k_kl_loss(
         scale=scale,
         workspace=workspace,
     )
-    check_number(name, "k", k, f"a whole number from 1 to {chunks.classes}", isinstance(k, int) and 1 <= k <= chunks.classes)
+    check_number(name, "k", k, f"a whole number from 1 to {chunks.classes}", lambda x: isinstance(x, int) and 1 <= x <= chunks.classes)
     return chunks.reduce(chunks.map(ldr_k_kl_losses, margin=margin, temperature=temperature, k=k))
 
 
@@ -212,7 +212,7 @@ def lagged_aldr_kl_loss(
     """
     name = "lagged_aldr_kl_loss"
     _check_temperature(name, initial_temperature, margin, "initial_temperature")
-    check_number(name, "strength", strength, "a number above 1", 1 < strength < math.inf)
+    check_number(name, "strength", strength, "a number above 1", lambda x: 1 < x < math.inf)
     chunks = ChunkedRows(
         name,
         hidden,
@@ -266,8 +266,8 @@ def lagged_losses(
 
 
 def _check_temperature(name: str, temperature: float, margin: float, argument: str = "temperature") -> None:
-    check_number(name, argument, temperature, "a positive number", 0 < temperature < math.inf)
-    check_number(name, "margin", margin, "a finite number", abs(margin) < math.inf)
+    check_number(name, argument, temperature, "a positive number", lambda x: 0 < x < math.inf)
+    check_number(name, "margin", margin, "a finite number", lambda x: abs(x) < math.inf)
 
 
 def _margins(logits: torch.Tensor, labels: torch.Tensor, margin: float) -> torch.Tensor:

@@ -57,9 +57,7 @@ class ChunkedRows:
             raise ValueError(f"{name}: scale is {scale}; expected a finite number")
         if not hidden.is_floating_point():
             raise TypeError(f"{name}: hidden has dtype {str(hidden.dtype)[6:]}; expected a floating one")
-        budget = _head.DEFAULT_WORKSPACE if workspace is None else workspace
-        if budget <= 0:
-            raise ValueError(f"{name}: workspace is {budget}; expected a positive number of bytes")
+        budget = _head.workspace_bytes(name, workspace)
         self.shape = hidden.shape[:-1]
         self.reduction = reduction
         self.classes = weight.shape[0]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ._head import check_number as check_number
+from ._operators import call_as
 from ._statistics import RowStatistics, row_statistics
 
 if TYPE_CHECKING:
@@ -53,8 +54,17 @@ class Rows:
         self.classes = weight.shape[0]
         labels = None if targets is None else targets.reshape(-1)
         self.counts = None if labels is None else labels != ignore_index
-        self.statistics: RowStatistics = row_statistics(
-            hidden.reshape(-1, hidden.shape[-1]), weight, labels, bias=bias, want=want, ignore_index=ignore_index, **streaming
+        self.statistics: RowStatistics = call_as(
+            name,
+            "row_statistics",
+            row_statistics,
+            hidden.reshape(-1, hidden.shape[-1]),
+            weight,
+            labels,
+            bias=bias,
+            want=want,
+            ignore_index=ignore_index,
+            **streaming,
         )
 
     def of(self, name: str, ignored: float = 0.0) -> torch.Tensor:

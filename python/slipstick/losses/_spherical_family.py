@@ -44,8 +44,8 @@ def z_score_loss(
         deviations, use float64.
     Source: de Brebisson and Vincent 2016, The Z-loss: a shift and scale invariant classification loss (arXiv:1604.08859).
     """
-    check_number("z_score_loss", "alpha", alpha, "a positive number", 0 < alpha < float("inf"))
-    check_number("z_score_loss", "beta", beta, "a finite number", abs(beta) < float("inf"))
+    check_number("z_score_loss", "alpha", alpha, "a positive number", lambda x: 0 < x < float("inf"))
+    check_number("z_score_loss", "beta", beta, "a finite number", lambda x: abs(x) < float("inf"))
     rows = Rows("z_score_loss", hidden, weight, targets, MOMENTS, bias=bias, ignore_index=ignore_index, reduction=reduction, **streaming)
     mean = rows.of("mean")
     variance = rows.of("second_moment") - mean.square()
@@ -75,7 +75,7 @@ def spherical_softmax_loss(
         (arXiv:1511.05042).
     """
     name = "spherical_softmax_loss"
-    check_number(name, "epsilon", epsilon, "a positive number", 0 < epsilon < float("inf"))
+    check_number(name, "epsilon", epsilon, "a positive number", lambda x: 0 < x < float("inf"))
     want = ("target", "second_moment")
     rows = Rows(name, hidden, weight, targets, want, bias=bias, ignore_index=ignore_index, reduction=reduction, **streaming)
     label = rows.of("target", 1.0).square() + epsilon

@@ -103,7 +103,8 @@ def row_statistics(
         filter_eps: None for exact gradients. A number drops the elements of dz = p (a + b z) + ... below filter_eps (|a| + |b|), and spreads
             their sum evenly over the vocabulary; "auto" is 1/32 of the dtype's unit (Wijmans et al. 2024, arXiv:2411.09009).
         workspace: bytes that the backward may use beyond the gradients; default 64 MiB. Fewer bytes make it slower, not less exact. Each thread
-            at work, of at most 8, has buffers of its own besides: up to 2.5 KiB times (width + rows taken at once) for bfloat16, less elsewhere.
+            at work has buffers of its own besides, up to 1 KiB times (width + rows taken at once). Gradients of 16 bits by a weight take a sum
+            in float32 besides where not all rows fit at once, or where filter_eps leaves more elements than a quarter of the bytes holds.
         threads: positive int; default see slipstick.set_num_threads, and torch's own count for tensors. No bit of the result depends on it.
     Returns:
         RowStatistics, in float64 for float64 inputs, else in float32. Those of tensors are differentiable once, in reverse mode (a second
@@ -118,7 +119,8 @@ def row_statistics(
         then unspecified, -1 among them); with an infinite logit lse is its limit. Memory: 16 MiB and O(rows). Online sums: Milakov and Gimelshein 2018
         (arXiv:1805.02867), algorithm 3.
     """
-    names = (want,) if isinstance(want, str) else tuple(want)
+    names = _head.wanted_names("row_statistics", want)
+    topk = integer("row_statistics", "topk", topk)
     if topk > 0 and "topk" not in names:
         names = (*names, "topk")
     parts = _head.wanted_parts("row_statistics", names, topk, targets is not None)

@@ -13,7 +13,7 @@ from slipstick._arguments import torch_thread_count
 from slipstick._core import losses as _core
 
 from . import _head
-from ._operators import ANY_DEVICE, call, register
+from ._operators import ANY_DEVICE, call, call_as, register
 from ._statistics import TopK
 
 _HEAD_ARGUMENTS = "Tensor hidden, Tensor weight, Tensor? targets, Tensor? bias"
@@ -436,6 +436,13 @@ def as_autocast(*tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
     return tuple(x.to(kind) if isinstance(x, torch.Tensor) and x.is_floating_point() and x.dtype != torch.float64 else x for x in tensors)
 
 
+def readable(tensor: torch.Tensor | None) -> bool:
+    """Whether there are values to look at: none while a program is compiled or transformed, and none on "meta"."""
+    if tensor is None or torch.compiler.is_compiling() or tensor.is_meta:
+        return False
+    return torch._C._functorch.peek_interpreter_stack() is None
+
+
 def _checked_factor(scale: torch.Tensor, device: torch.device) -> torch.Tensor:
     if scale.numel() != 1 or not scale.is_floating_point() or scale.device != device:
         raise ValueError(
@@ -460,17 +467,18 @@ def torch_statistics(
     workspace: int,
     threads: int,
     kind: torch.dtype | None = None,
+    function: str = "row_statistics",
 ) -> dict[str, Any]:
-    """The parts by name, and "topk", in `kind` or what row_statistics says."""
+    """The parts by name, and "topk", in `kind` or what row_statistics says. function: named by errors."""
     hidden, weight = as_autocast(hidden, weight)
-    check_tensors("row_statistics", hidden, weight, targets, bias)
-    _head.check_topk("row_statistics", topk, weight.shape[0])
+    check_tensors(function, hidden, weight, targets, bias)
+    _head.check_topk(function, topk, weight.shape[0])
     # The gradient of the maximum goes to its index.
     want = _bits((*parts, "argmax") if "maximum" in parts else parts)
-    bound = _head.filter_bound("row_statistics", filter_eps, _name(hidden.dtype))
+    bound = _head.filter_bound(function, filter_eps, _name(hidden.dtype))
     factor, scale = (_checked_factor(scale, hidden.device), 1.0) if isinstance(scale, torch.Tensor) else (None, scale)
     options = *map_and_cap, scale, ignore_index, workspace, bound, threads
-    found = call("row_statistics", hidden, weight, targets, bias, factor, want, topk, *options)
+    found = call_as(function, "row_statistics", call, "row_statistics", hidden, weight, targets, bias, factor, want, topk, *options)
     kind = sum_type(hidden.dtype) if kind is None else kind
     by_name = {name: x if x.dtype == torch.int64 else x.to(kind) for name, x in zip(_OUTPUTS, found, strict=True)}
     if "target" in parts and "lse" in parts:

@@ -10,7 +10,7 @@ import torch
 from . import _head
 from ._cross_entropy import _NAME, _check_class_weight, _shifted
 from ._operators import call
-from ._torch import _name, as_autocast, check_tensors, sum_type, torch_statistics
+from ._torch import _name, as_autocast, check_tensors, readable, sum_type, torch_statistics
 
 __all__ = ["LinearCrossEntropy", "torch_linear_cross_entropy"]
 
@@ -41,7 +41,7 @@ def torch_linear_cross_entropy(
     rows, c = as_autocast(rows, c)
     check_tensors(_NAME, rows, c, labels, bias, ("e", "c"))
     if process_group is None:
-        _check_class_weight(_NAME, class_weight, c.shape[0])
+        _check_class_weight(_NAME, class_weight, c.shape[0], readable(class_weight))
     weighted_smoothing = class_weight is not None and label_smoothing > 0
     if weighted_smoothing and softcap is not None:
         raise ValueError(f"{_NAME}: class_weight with softcap and label_smoothing; expected at most two of them")
@@ -72,7 +72,7 @@ def torch_linear_cross_entropy(
     if process_group is None:
         found = torch_statistics(
             rows, c, labels, bias, parts=("target", "lse", "mean") if smoothed else ("target", "lse"), topk=0,
-            map_and_cap=_head.map_name(_NAME, softcap, None), scale=1.0, threads=threads, kind=torch.float64, **common,
+            map_and_cap=_head.map_name(_NAME, softcap, None), scale=1.0, threads=threads, kind=torch.float64, function=_NAME, **common,
         )  # fmt: skip
         target, lse, mean = found["target"], found["lse"], found["mean"] if smoothed else None
     else:
@@ -81,7 +81,7 @@ def torch_linear_cross_entropy(
         target, lse, mean, vocabulary = parallel_statistics(
             _NAME, rows, c, labels, bias, process_group, with_mean=smoothed, softcap=softcap, threads=threads or None, **common
         )
-        _check_class_weight(_NAME, class_weight, vocabulary)
+        _check_class_weight(_NAME, class_weight, vocabulary, readable(class_weight))
     losses = (1 - label_smoothing) * (lse - target) + z_loss * lse**2
     if mean is not None:
         losses = losses + label_smoothing * (lse - mean)

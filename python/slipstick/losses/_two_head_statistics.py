@@ -87,12 +87,7 @@ def two_head_statistics(
         both heads has difference 0; other infinite or NaN logits give infinity or NaN in their row only. No bit depends on threads.
     """
     name = "two_head_statistics"
-    wanted = (want,) if isinstance(want, str) else tuple(want)
-    for each in wanted:
-        if each not in TwoHeadStatistics._fields:
-            raise ValueError(f"{name}: want holds {each!r}; expected some of {str(TwoHeadStatistics._fields)[1:-1]}")
-    if "combined_target" in wanted and targets is None:
-        raise ValueError(f"{name}: targets is None; expected (rows,) int64, as 'combined_target' is wanted")
+    wanted = check_wanted(name, want, targets)
     mixture = check_mixture(name, mixture)
     coefficient = check_combination(name, coefficient, threshold, kept_share)
     kinds = [kind for kind, names in DIVERGENCES.items() if set(names) & set(wanted)]
@@ -125,17 +120,27 @@ def two_head_statistics(
     return TwoHeadStatistics(**{each: found[each] for each in wanted})
 
 
+def check_wanted(name: str, want: Iterable[str], targets: Any) -> tuple[str, ...]:
+    wanted = _head.wanted_names(name, want)
+    for each in wanted:
+        if each not in TwoHeadStatistics._fields:
+            raise ValueError(f"{name}: want holds {each!r}; expected some of {str(TwoHeadStatistics._fields)[1:-1]}")
+    if "combined_target" in wanted and targets is None:
+        raise ValueError(f"{name}: targets is None; expected (rows,) int64, as 'combined_target' is wanted")
+    return wanted
+
+
 def check_mixture(name: str, mixture: float) -> float:
-    _head.check_number(name, "mixture", mixture, "a number between 0 and 1", 0 < mixture < 1)
+    _head.check_number(name, "mixture", mixture, "a number between 0 and 1", lambda x: 0 < x < 1)
     return _head.number(name, "mixture", mixture)
 
 
 def check_combination(name: str, coefficient: float, threshold: float | None, kept_share: float) -> float:
     """The coefficient."""
-    _head.check_number(name, "coefficient", coefficient, "a finite number", abs(coefficient) < math.inf)
+    _head.check_number(name, "coefficient", coefficient, "a finite number", lambda x: abs(x) < math.inf)
     if threshold is not None:
-        _head.check_number(name, "threshold", threshold, "a number between 0 and 1", 0 < threshold < 1)
-    _head.check_number(name, "kept_share", kept_share, "a number from 0 to 1", 0 <= kept_share <= 1)
+        _head.check_number(name, "threshold", threshold, "a number between 0 and 1", lambda x: 0 < x < 1)
+    _head.check_number(name, "kept_share", kept_share, "a number from 0 to 1", lambda x: 0 <= x <= 1)
     return _head.number(name, "coefficient", coefficient)
 
 

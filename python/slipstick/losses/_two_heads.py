@@ -64,9 +64,9 @@ class TwoHeads:
         check_head(name, first.hidden, first.weight, targets)
         check_second_head(name, first.hidden, first.weight, second.hidden, second.weight, names)
         cap = 0.0 if softcap is None else _head.number(name, "softcap", softcap)
-        check_number(name, "softcap", cap, "a positive number or None", softcap is None or 0 < cap < math.inf)
+        check_number(name, "softcap", cap, "a positive number or None", lambda x: softcap is None or 0 < x < math.inf)
         factor = _head.number(name, "scale", scale)
-        check_number(name, "scale", factor, "a finite number", abs(factor) < math.inf)
+        check_number(name, "scale", factor, "a finite number", lambda x: abs(x) < math.inf)
         self.shape = first.hidden.shape[:-1]
         self.classes = first.weight.shape[0]
         self.reduction = reduction

@@ -50,7 +50,7 @@ def compositional_likelihood_loss(
     name = "compositional_likelihood_loss"
     check_reduction(name, reduction)
     check_head(name, hidden, weight, targets)
-    check_number(name, "momentum", momentum, "a number above 0 and at most 1", 0 < momentum <= 1)
+    check_number(name, "momentum", momentum, "a number above 0 and at most 1", lambda x: 0 < x <= 1)
     if samples.dtype != torch.int64 or samples.ndim != 1 or len(samples) == 0:
         raise ValueError(f"{name}: samples is {str(samples.dtype)[6:]} of shape {tuple(samples.shape)}; expected int64 of (k,), k >= 1")
     if sample_log_prob.shape != samples.shape:

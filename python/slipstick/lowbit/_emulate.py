@@ -175,7 +175,8 @@ class Linear(nn.Linear):
         in_features, out_features, bias, device, dtype: as of nn.Linear.
         weights, activations, gradients: formats of W, x and dy, with or without scales; None leaves them.
         rounding, gradient_rounding: of the first two, and of the last (default the same).
-        seed: of stochastic rounding.
+        seed: of stochastic rounding. Each forward draws streams of its own, that of its gradient with them: backward twice over one retained graph
+            rounds alike, while two forwards, and what torch.utils.checkpoint computes again, do not.
     """
 
     def __init__(

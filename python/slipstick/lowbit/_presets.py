@@ -74,7 +74,8 @@ def names() -> list[str]:
 @functools.lru_cache(maxsize=1024)
 def preset(name: str) -> Format | None:
     """The format of a name, or None."""
-    short = re.sub(r"^(?:torch\.)?(?:float\d+_(?=e\d))?", "", name) if name not in ALIASES else name
+    name = name.removeprefix("torch.")
+    short = re.sub(r"^float\d+_(?=e\d)", "", name) if name not in ALIASES else name
     short = ALIASES.get(short, short)
     if short in PRESETS:
         return PRESETS[short](name=short)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import struct
+import threading
 import warnings
 import zlib
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 
@@ -19,14 +22,29 @@ Array = np.ndarray[Any, Any]
 
 MAGIC = b"slipsketch\x00\x02"  # the last byte is the version of the format
 DEFAULT_ROWS_A_COLUMN = 8
+Arguments = ParamSpec("Arguments")
+Returned = TypeVar("Returned")
 PARAMETERS = ("columns", "targets", "kind", "rows", "seed")  # equal in states that merge
+
+
+def _alone(
+    method: Callable[Concatenate[SketchedLeastSquares, Arguments], Returned],
+) -> Callable[Concatenate[SketchedLeastSquares, Arguments], Returned]:
+    """The method, which waits while another thread is in one of the same state."""
+
+    @functools.wraps(method)
+    def alone(self: SketchedLeastSquares, /, *arguments: Arguments.args, **named: Arguments.kwargs) -> Returned:
+        with self._lock:
+            return method(self, *arguments, **named)
+
+    return alone
 
 
 class SketchedLeastSquares:
     """The state of a least-squares problem whose rows arrive in chunks, on one machine or many.
 
     It holds S [A b] and [A b]^T [A b]: (rows + d + k) (d + k) doubles, whatever the number of rows of A. States of one seed and one set of
-    parameters merge by addition, as S is keyed by the global number of a row.
+    parameters merge by addition, as S is keyed by the global number of a row. Threads may share a state: its methods wait for each other.
 
     Args:
         columns: d.
@@ -63,6 +81,7 @@ class SketchedLeastSquares:
         self._sketch, self._gram = np.zeros((self.rows, size)), np.zeros((size, size))
         self._ranges: list[tuple[int, int]] = []
         self._observations = 0  # rows seen of a weight above 0
+        self._lock = threading.RLock()
 
     @property
     def _rights(self) -> int:
@@ -77,6 +96,7 @@ class SketchedLeastSquares:
         """Global numbers of the rows seen: disjoint half-open ranges in order."""
         return list(self._ranges)
 
+    @_alone
     def partial_fit(self, X: Any, y: Any, weight: Any = None, *, first_row: int | None = None) -> SketchedLeastSquares:  # noqa: N803
         """Adds rows.
 
@@ -119,13 +139,16 @@ class SketchedLeastSquares:
         for name in PARAMETERS:
             if getattr(self, name) != getattr(other, name):
                 raise ValueError(f"merge: {name} is {getattr(other, name)!r} in other; expected {getattr(self, name)!r}")
-        ranges = _joined("merge", self._ranges, other._ranges)
-        self._gram = self._gram + other._gram
-        self._sketch = self._sketch + other._sketch
-        self._observations += other._observations
-        self._ranges = ranges
+        first, second = sorted((self, other), key=id)  # one order for all threads, or two that merge both ways would wait for ever
+        with first._lock, second._lock:
+            ranges = _joined("merge", self._ranges, other._ranges)
+            self._gram = self._gram + other._gram
+            self._sketch = self._sketch + other._sketch
+            self._observations += other._observations
+            self._ranges = ranges
         return self
 
+    @_alone
     def partial_fit_dask(self, X: Any, y: Any, weight: Any = None, *, first_row: int | None = None) -> SketchedLeastSquares:  # noqa: N803
         """Adds the rows of Dask arrays: states of the chunks are made where the chunks are, by the scheduler or client in force, and merged in a
         tree. (rows + d + k) (d + k) doubles travel a chunk. The same bits for any number of workers.
@@ -153,6 +176,7 @@ class SketchedLeastSquares:
         """The checked global number of the first new row."""
         return _arguments.first_row(where, "first_row", (self._ranges[-1][1] if self._ranges else 0) if first_row is None else first_row)
 
+    @_alone
     def all_reduce(self, group: Any = None) -> SketchedLeastSquares:
         """Merges the states of all processes of a torch.distributed group, in each of them; returns self. (rows + d + k) (d + k) doubles travel.
 
@@ -179,6 +203,7 @@ class SketchedLeastSquares:
         self._ranges = ranges
         return self
 
+    @_alone
     def solve(self, *, ridge: float = 0.0) -> _lstsq.LstsqResult:
         """The solution that the state knows: from the Gram matrix where its condition allows (up to 1.5e7), else from the sketch.
 
@@ -209,6 +234,7 @@ class SketchedLeastSquares:
         solution = _solvers.Solution(x, squares, error, certificate, method, d)
         return self._result(solution, ridge, passes=0)
 
+    @_alone
     def certificate(self, x: Any, *, ridge: float = 0.0) -> float:
         """Upper estimate of the backward error of x, (d,) or (d, k), from the state alone: Karlson and Walden 1997, the rounding of the Gram
         matrix added to the gradient. Not below about eps times the condition; `refine` measures it on the data.
@@ -232,6 +258,7 @@ class SketchedLeastSquares:
             factor = np.ldexp(factored[0], factored[1])
         return self._measured(gram, self._certificate(gram, factor), values)[1]
 
+    @_alone
     def refine(self, source: _sources.Source, *, ridge: float = 0.0, rtol: float | None = None) -> _lstsq.LstsqResult:
         """The certified solution, by one or more passes over the rows that the state has seen.
 
@@ -267,7 +294,7 @@ class SketchedLeastSquares:
             warnings.warn(
                 f"refine: backward error is {solution.backward_error:.1e}, above the tolerance {tolerance:.1e}",
                 RuntimeWarning,
-                stacklevel=2,
+                stacklevel=3,  # past _alone
             )
         result = self._result(solution, ridge, passes=problem.passes, certified=certified)
         return _lstsq.scaled_back(result, of_a, of_b) if of_a or of_b else result
@@ -309,6 +336,7 @@ class SketchedLeastSquares:
 
     # ---- storage: MAGIC, uint32 length of a JSON header, the header, float64 sketch and Gram matrix, uint32 CRC-32 of all before; little endian
 
+    @_alone
     def to_bytes(self) -> bytes:
         """The state as bytes, for from_bytes on any machine."""
         head = {name: getattr(self, name) for name in PARAMETERS}
