@@ -50,7 +50,7 @@ def test_an_unknown_stage_is_named_and_nothing_runs():
     result = subprocess.run([CI / "run", "lint", "nonsense"], capture_output=True, text=True, timeout=60)
     assert result.returncode == 2
     assert result.stdout == ""
-    assert "unknown stage 'nonsense'; expected some of: install test torch kernels sanitize lint types wheel" in result.stderr
+    assert "unknown stage 'nonsense'; expected some of: install test torch kernels sanitize lint types wheel cuda" in result.stderr
 
 
 def test_marks_of_tests_and_stages_are_the_declared_ones():

@@ -8,10 +8,12 @@ import pickle
 import re
 import subprocess
 import sys
+import types
 
 import pytest
 
 import slipstick
+from slipstick import _extension
 
 
 def run_python(code, **environment):
@@ -37,6 +39,16 @@ def test_config_has_exactly_the_documented_keys_and_types():
     assert config["isa"] == slipstick.isa() and config["isa"] in config["isa_levels"]
     assert config["threads"] == slipstick.num_threads() >= 1
     assert config["cuda"] == (importlib.util.find_spec("slipstick._cuda") is not None)
+
+
+def test_a_cuda_extension_of_another_version_is_refused(monkeypatch):
+    extension = types.SimpleNamespace(version=lambda: "0.0.1")
+    monkeypatch.setattr(_extension.importlib.util, "find_spec", lambda name: extension)
+    monkeypatch.setattr(_extension.importlib, "import_module", lambda name: extension)
+    with pytest.raises(ImportError, match=r"its CUDA extension 0\.0\.1; expected slipstick-cu13 of the same version"):
+        _extension.cuda_extension.__wrapped__()
+    monkeypatch.setattr(_extension.importlib.util, "find_spec", lambda name: None)
+    assert _extension.cuda_extension.__wrapped__() is None
 
 
 def test_changing_the_returned_dict_changes_nothing():

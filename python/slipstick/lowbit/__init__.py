@@ -9,7 +9,7 @@
 >>> lowbit.format("e5m2").max
 57344.0
 
-Works on NumPy arrays and on torch tensors of the CPU; torch is imported only when a tensor comes, or `Linear` and `emulate` are asked for.
+Works on NumPy arrays and on torch tensors of the CPU and, with slipstick-cu13, of CUDA; torch is imported only when a tensor comes, or `Linear` and `emulate` are asked for.
 Every result is exact to the format's definition and equal for any number of threads, any instruction set and any strides.
 """
 

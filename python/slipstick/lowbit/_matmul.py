@@ -26,7 +26,7 @@ def matmul(
     """a @ b with the accumulator rounded to a format on the way.
 
     Args:
-        a: (rows, inner) float32 NumPy array or torch CPU tensor.
+        a: (rows, inner) float32 NumPy array or torch tensor, on the CPU or, with slipstick-cu13, on CUDA.
         b: (inner, columns), likewise.
         inputs: a format, or a pair for a and b, to which they are quantized first (nearest even); None leaves them.
         accumulate: the format of the accumulator; a float or integer format. None keeps float32.

@@ -69,7 +69,7 @@ def quantize(
     """x with each element rounded to a number of the format; exact.
 
     Args:
-        x: NumPy array or torch CPU tensor of any shape and strides; float32, float64, bfloat16 or float16.
+        x: NumPy array or torch tensor of any shape and strides, on the CPU or, with slipstick-cu13, on CUDA; float32, float64, bfloat16 or float16.
         fmt: a Format or what `format` takes.
         rounding: "nearest_even" (the even code of a tie), "nearest_away", "toward_zero", "up", "down", "to_odd" (the odd code if x is no
             number of the format), "stochastic" (away from zero with the probability of the distance to the nearer-to-zero neighbour).
@@ -83,8 +83,9 @@ def quantize(
         out, or a new array or tensor of x's type, dtype and shape. A number that the dtype cannot hold is rounded to it.
     Raises:
         TypeError, ValueError: an argument is of another type or value; the message names it.
-        UnsupportedError: float64 with more than 21 mantissa bits; a tensor that is not on the CPU.
+        UnsupportedError: float64 with more than 21 mantissa bits; a tensor on a device without kernels; a profile on CUDA.
     Notes:
+        CUDA gives the CPU's bits; the payload of a NaN may differ in scaled formats. Its kernels join torch's current stream.
         NaN stays NaN, in formats without NaN too. Infinity and what is beyond the greatest number become what the format's overflow says;
         toward_zero, to_odd, and up and down where they go towards zero, give the greatest number for finite x instead (IEEE 754, 7.4).
         float64 is rounded to odd to float32 first, which changes no result but the probabilities of "stochastic", by at most 2^-21 of a gap;
@@ -145,7 +146,8 @@ def encode(
     Returns:
         For a scaled format an `Encoded`: codes, scales, tensor_scale. Else an array or tensor of x's shape, uint8 for formats of up to 8 bits, uint16 up to 16, else uint32; the code is in the lowest bits.
     Raises:
-        As quantize; ValueError if x holds NaN and the format has no code for it.
+        As quantize; ValueError if x holds NaN and the format has no code for it. On CUDA only that check waits for the device, and only of a
+        format without NaN; while a CUDA graph is captured there is none.
     """
     random = _arrays.random_numbers("encode", seed, stream, random_bits)
     count = _arrays.thread_count("encode", threads)
@@ -244,10 +246,12 @@ def pack(codes: Any, bits: int, *, threads: int | None = None) -> np.ndarray:
         codes: uint8 array; read in C order, higher bits are ignored.
         threads: as of `quantize`.
     Returns:
-        uint8 array of shape (ceil(codes.size * bits / 8),); what is left of the last byte is 0.
+        uint8 array of shape (ceil(codes.size * bits / 8),); what is left of the last byte is 0. Of a CUDA tensor: a tensor on its device.
     Raises:
         TypeError, ValueError: codes are of another type, or bits is out of range.
     """
+    if (device := _cuda_of("pack", codes)) is not None:
+        return device.pack(codes, _code_bits("pack", bits))
     array = _arrays.code_array("pack", codes, "uint8")
     width = _code_bits("pack", bits)
     packed = np.empty(_core.packed_bytes(array.size, width), np.uint8)
@@ -263,13 +267,29 @@ def unpack(packed: Any, bits: int, count: int, *, threads: int | None = None) ->
     Raises:
         TypeError, ValueError: as `pack`, or packed is shorter than that.
     """
-    array = _arrays.code_array("unpack", packed, "uint8")
+    device = _cuda_of("unpack", packed)
+    array = _arrays.code_array("unpack", packed, "uint8") if device is None else packed
     width = _code_bits("unpack", bits)
-    if not 0 <= count <= 8 * array.size or array.size < _core.packed_bytes(count, width):
-        raise ValueError(f"unpack: packed has {array.size} bytes; expected at least count * bits / 8 with count {count} and bits {width}")
+    size = array.size if device is None else packed.numel()
+    if not 0 <= count <= 8 * size or size < _core.packed_bytes(count, width):
+        raise ValueError(f"unpack: packed has {size} bytes; expected at least count * bits / 8 with count {count} and bits {width}")
+    if device is not None:
+        return device.unpack(packed, width, count)
     codes = np.empty(count, np.uint8)
     _core.unpack(_arrays.address(array), _arrays.address(codes), count, width, _arrays.thread_count("unpack", threads))
     return codes
+
+
+def _cuda_of(where: str, x: Any) -> Any:
+    """The module that does it for a CUDA tensor; None for anything else."""
+    if not _arrays.is_torch(x) or x.device.type != "cuda":
+        return None
+    from . import _torch
+
+    _torch._require_device(where, x)
+    from . import _cuda
+
+    return _cuda
 
 
 def _code_bits(where: str, bits: Any) -> int:

@@ -27,7 +27,7 @@ class Encoded(NamedTuple):
     scales: Any
     """Scale codes, one a block: x's shape with the blocked axis shortened; see ScaledFormat.scale_shape."""
     tensor_scale: float
-    """The scale of the whole tensor; 1.0 for formats without."""
+    """The scale of the whole tensor; 1.0 for formats without. Of a CUDA tensor: a float32 tensor of no dimension on its device."""
 
 
 class ScaledFormat:
@@ -179,25 +179,29 @@ class ScaledFormat:
         if len(shape) < 2:
             raise ValueError(f"{self.name}: x has {len(shape)} dimensions; expected at least 2 for blocks of {self.block}")
 
-    def _blocks(self, shape: Sequence[int]) -> Any:
-        """For the kernel."""
+    def _block_sizes(self, shape: Sequence[int]) -> tuple[int, int, int, int, int, bool]:
+        """The fields of the kernel's Blocks."""
         size = math.prod(shape)
         if isinstance(self.block, tuple):
             self._check_rectangles(shape)
             rows, columns = self.block
-            return _core.Blocks(math.prod(shape[:-2]), shape[-2], shape[-1], rows, columns, False)
+            return math.prod(shape[:-2]), shape[-2], shape[-1], rows, columns, False
         if self.axis is None:
-            return _core.Blocks(1, 1, size, 1, max(size, 1), False)
+            return 1, 1, size, 1, max(size, 1), False
         axis = self._axis(len(shape))
         outer, length, inner = math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :])
         if self.block is not None:
-            flat = inner == 1
-            return (
-                _core.Blocks(1, outer, length, 1, self.block, False) if flat else _core.Blocks(outer, length, inner, self.block, 1, False)
-            )
+            return (1, outer, length, 1, self.block, False) if inner == 1 else (outer, length, inner, self.block, 1, False)
         if inner == 1:
-            return _core.Blocks(1, outer, length, max(outer, 1), 1, False)
-        return _core.Blocks(outer, length, inner, 1, max(inner, 1), outer > 1)
+            return 1, outer, length, max(outer, 1), 1, False
+        return outer, length, inner, 1, max(inner, 1), outer > 1
+
+    def _block_count(self, shape: Sequence[int]) -> int:
+        return math.prod(self.scale_shape(shape))
+
+    def _blocks(self, shape: Sequence[int]) -> Any:
+        """For the kernel."""
+        return _core.Blocks(*self._block_sizes(shape))
 
     def _scaling(self, tensor_scale: float) -> Any:
         return _core.Scaling(self._scale is None, RULES.index(self.rule), None if self._scale is None else self._scale._core, tensor_scale)

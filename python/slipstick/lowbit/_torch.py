@@ -1,4 +1,5 @@
-"""The same for torch tensors: operators torch.ops.slipstick.lowbit_*, each with schema, CPU implementation, fake, autograd and vmap.
+"""The same for torch tensors: operators torch.ops.slipstick.lowbit_*, each with schema, CPU implementation, fake, autograd and vmap; those for
+CUDA are in _cuda.py.
 
 The format travels through an operator as its `spec`, a string, so that torch.compile can trace it. Gradients pass straight through a rounding, those
 of a product are of the product without its roundings.
@@ -14,6 +15,7 @@ import torch
 from slipstick import UnsupportedError
 from slipstick._arguments import torch_thread_count
 from slipstick._core import lowbit as _core
+from slipstick._extension import cuda_extension
 
 from . import _arrays
 from ._format import Format
@@ -23,6 +25,7 @@ from ._scaled import Encoded, ScaledFormat, of_spec, run_decode, run_quantize
 
 DTYPES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16: 3}  # as Dtype in slipstick/lowbit.h
 CODE_DTYPES = {"uint8": torch.uint8, "uint16": torch.uint16, "uint32": torch.uint32}
+_HAS_CUDA = cuda_extension() is not None  # asked once, so that torch.compile meets a constant
 
 _library = torch.library.Library("slipstick", "FRAGMENT")
 _RANDOM = "int seed, int stream, int random_bits"
@@ -41,6 +44,10 @@ def _check_float(where: str, x: torch.Tensor) -> None:
 def _on_cpu(where: str, x: torch.Tensor) -> torch.Tensor:
     if x.device.type != "cpu":
         raise UnsupportedError(f"{where}: x is on {x.device}; expected the CPU, this build has no kernels for others")
+    return _plain(where, x)
+
+
+def _plain(where: str, x: torch.Tensor) -> torch.Tensor:
     if x.layout != torch.strided:
         raise TypeError(f"{where}: x has layout {x.layout}; expected torch.strided")
     return x.detach().resolve_neg().contiguous()
@@ -193,6 +200,11 @@ if hasattr(torch.library, "register_vmap"):
     for _name, _vmap in _VMAP.items():
         torch.library.register_vmap(f"slipstick::{_name}", functools.partial(_vmap, getattr(torch.ops.slipstick, _name)), lib=_library)
 
+if _HAS_CUDA:
+    from . import _cuda
+
+    _cuda.register(_library)
+
 
 # torch.func and forward-mode derivatives do not go through the autograd of an operator, but through that of a Function.
 
@@ -274,10 +286,20 @@ def _require_cpu(where: str, x: torch.Tensor) -> None:
         raise UnsupportedError(f"{where}: x is on {x.device}; expected the CPU, this build has no kernels for others")
 
 
+def _require_device(where: str, x: torch.Tensor, profile: str | None = None) -> None:
+    """Of what has kernels for CUDA too, where they are installed."""
+    if x.device.type != "cuda":
+        return _require_cpu(where, x)
+    if not _HAS_CUDA:
+        raise UnsupportedError(f"{where}: x is on {x.device}; expected the CPU, or slipstick-cu13 installed beside slipstick")
+    if profile is not None:
+        raise UnsupportedError(f"{where}: profile is {profile!r} and x is on {x.device}; expected the CPU")
+
+
 def quantize(
     x: torch.Tensor, fmt: Any, rounding: str, random: tuple[int, int, int], profile: str | None, out: Any, threads: int
 ) -> torch.Tensor:
-    _require_cpu("quantize", x)
+    _require_device("quantize", x, profile)
     seed, stream, random_bits = random
     if profile is not None:
         request = with_profile("quantize", profile, of_spec(_spec_of(fmt)), rounding, x)
@@ -300,8 +322,8 @@ def quantize(
 
 
 def matmul(a: torch.Tensor, b: torch.Tensor, accumulate: Any, round_every: int, rounding: str, threads: int) -> torch.Tensor:
-    _require_cpu("matmul", a)
-    _require_cpu("matmul", b)
+    _require_device("matmul", a)
+    _require_device("matmul", b)
     spec = "" if accumulate is None else _spec_of(accumulate)
     if '"kind":"scaled"' in spec:
         check_accumulator(of_spec(spec))
@@ -309,7 +331,7 @@ def matmul(a: torch.Tensor, b: torch.Tensor, accumulate: Any, round_every: int, 
 
 
 def encode(x: torch.Tensor, fmt: Any, rounding: str, random: tuple[int, int, int], profile: str | None, out: Any, threads: int) -> Any:
-    _require_cpu("encode", x)
+    _require_device("encode", x, profile)
     seed, stream, random_bits = random
     if profile is not None:
         request = with_profile("encode", profile, of_spec(_spec_of(fmt)), rounding, x)
@@ -327,6 +349,12 @@ def encode(x: torch.Tensor, fmt: Any, rounding: str, random: tuple[int, int, int
 def _encode_scaled(fmt: Any, x: torch.Tensor, rounding: str, random: tuple[int, int, int], out: Any, threads: int) -> Encoded:
     from ._quantize import encode
 
+    if x.device.type == "cuda":
+        from . import _cuda
+
+        if out is not None:
+            raise TypeError("encode: out is given with a scaled format, which makes two tensors; expected None")
+        return _cuda.encode_scaled(fmt, x, rounding, random)
     _check_float("encode", x)
     array: Any = _on_cpu("encode", x.float() if x.dtype == torch.bfloat16 else x).numpy()
     seed, stream, random_bits = random
@@ -338,7 +366,7 @@ def _encode_scaled(fmt: Any, x: torch.Tensor, rounding: str, random: tuple[int, 
 
 def decode(codes: Any, fmt: Any, dtype: Any, out: Any, threads: int) -> torch.Tensor:
     first = codes[0] if isinstance(codes, tuple) else codes
-    _require_cpu("decode", first)
+    _require_device("decode", first)
     torch_dtype = dtype if isinstance(dtype, torch.dtype) else getattr(torch, _arrays.dtype_name("decode", dtype))
     spec = _spec_of(fmt)
     if '"kind":"scaled"' in spec:
@@ -357,12 +385,17 @@ def _decode_scaled(fmt: Any, encoded: Any, dtype: torch.dtype, threads: int) -> 
         raise TypeError(
             f"decode: codes is a {type(encoded).__name__}; expected the Encoded of a scaled format: codes, scales, tensor_scale"
         )
-    codes, scales = (_on_cpu("decode", tensor) for tensor in encoded[:2])
+    codes, scales = encoded[:2]
     _check_codes(codes, fmt.element, dtype)
     if tuple(scales.shape) != fmt.scale_shape(codes.shape) or scales.dtype != CODE_DTYPES[fmt.scale_code_dtype]:
         raise ValueError(
             f"decode: scales is {scales.dtype} of shape {tuple(scales.shape)}; expected {fmt.scale_code_dtype} of shape {fmt.scale_shape(codes.shape)}"
         )
+    if codes.device.type == "cuda":
+        from . import _cuda
+
+        return _cuda.decode_scaled(fmt, codes, scales, encoded[2], dtype)
+    codes, scales = (_on_cpu("decode", tensor) for tensor in (codes, scales))
     y = torch.empty(codes.shape, dtype=dtype)
     run_decode(fmt, codes.data_ptr(), scales.data_ptr(), float(encoded[2]), DTYPES[dtype], y.data_ptr(), codes.shape, threads)
     return y

@@ -1,0 +1,190 @@
+"""Speed of the lowbit room on a CUDA device, in shares of a copy on the same device and in ratios to torch's own casts.
+
+python benchmarks/lowbit_cuda.py [--elements N] [--size N] [--runs N] [--json FILE] [--markdown]
+
+Needs torch with CUDA and slipstick._cuda. Cases go round in turn, so that each meets the same clock of the device; a sample is the time that the
+device's own events give to a few calls, and figures are medians. Before it is timed, a case shows that it gives the CPU's bits.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import pathlib
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import harness
+
+from slipstick import lowbit
+from slipstick._extension import cuda_extension
+
+CALLS = 5  # a sample: long enough for the events
+PROMISED = 0.85  # of the copy's bandwidth
+
+
+def cases(elements: int) -> dict[str, tuple[Callable[[], Any], int]]:
+    """Of each name: the call, and the bytes that it must move."""
+    import torch
+
+    x = torch.randn(elements, device="cuda", generator=torch.Generator("cuda").manual_seed(0))
+    half, out = x.to(torch.bfloat16), torch.empty_like(x)
+    codes, small = lowbit.encode(x, "e4m3fn"), lowbit.encode(x, "e2m1")
+    packed, fp8 = lowbit.pack(small, 4), x.to(torch.float8_e4m3fn)
+    check(x, half)
+    n = elements
+    quantize = {
+        f"quantize {name}": (lambda name=name: lowbit.quantize(x, name), 8 * n)
+        for name in ("e4m3fn", "e5m2", "e2m1", "bf16", "fp16", "int8", "nf4", "posit16")
+    }
+    modes = {f"quantize e4m3fn {mode}": (lambda mode=mode: lowbit.quantize(x, "e4m3fn", rounding=mode), 8 * n) for mode in ("up", "to_odd")}
+    stochastic = {
+        f"stochastic e4m3fn, {bits} bits": (
+            lambda bits=bits: lowbit.quantize(x, "e4m3fn", rounding="stochastic", random_bits=bits),
+            8 * n,
+        )
+        for bits in (32, 16, 8)
+    }
+    blocks = {name: (lambda name=name: lowbit.quantize(x, name), 8 * n) for name in ("mxfp8", "mxfp4")}
+    return {
+        "torch copy_": (lambda: out.copy_(x), 8 * n),
+        **quantize,
+        "quantize e4m3fn of bfloat16": (lambda: lowbit.quantize(half, "e4m3fn"), 4 * n),
+        **modes,
+        **stochastic,
+        **blocks,
+        "nvfp4": (lambda: lowbit.quantize(x, "nvfp4"), 12 * n),  # its tensor's scale is a read of its own
+        "mxfp4 along the first axis": (lambda: lowbit.quantize(x.view(-1, 1024), lowbit.format("mxfp4").replace(axis=0)), 12 * n),
+        "encode e4m3fn": (lambda: lowbit.encode(x, "e4m3fn"), 5 * n),
+        "encode mxfp4": (lambda: lowbit.encode(x, "mxfp4"), 5 * n + n // 32),
+        "decode e4m3fn": (lambda: lowbit.decode(codes, "e4m3fn"), 5 * n),
+        "pack 4 bits": (lambda: lowbit.pack(small, 4), n + n // 2),
+        "unpack 4 bits": (lambda: lowbit.unpack(packed, 4, n), n + n // 2),
+        "torch to float8_e4m3fn": (lambda: x.to(torch.float8_e4m3fn), 5 * n),
+        "torch from float8_e4m3fn": (lambda: fp8.to(torch.float32), 5 * n),
+    }
+
+
+def product_cases(size: int) -> dict[str, tuple[Callable[[], Any], int]]:
+    """Of each name: the call, and its floating-point operations."""
+    import torch
+
+    a, b = (torch.randn(size, size, device="cuda", generator=torch.Generator("cuda").manual_seed(seed)) for seed in (0, 1))
+    if not torch.equal(lowbit.matmul(a[:65], b[:, :65]).cpu(), lowbit.matmul(a[:65].cpu(), b[:, :65].cpu())):
+        raise SystemExit("matmul differs from the CPU: nothing is timed")
+    every = {f"matmul fp16 every {k}": lambda k=k: lowbit.matmul(a, b, round_every=k) for k in (1, 32)}
+    cases: dict[str, Callable[[], Any]] = {
+        "torch matmul float32": lambda: a @ b,
+        "matmul float32": lambda: lowbit.matmul(a, b, accumulate=None),
+        **every,
+        "matmul bf16 every 1": lambda: lowbit.matmul(a, b, accumulate="bf16"),
+    }
+    return {name: (case, 2 * size**3) for name, case in cases.items()}
+
+
+def check(x: Any, half: Any) -> None:
+    import torch
+
+    some, some_half = x[:100_003].cpu(), half[:100_003].cpu()
+    for name in ("e4m3fn", "e5m2", "e2m1", "bf16", "fp16", "int8", "nf4", "posit16", "mxfp8", "mxfp4"):
+        for options in ({}, {"rounding": "up"}, {"rounding": "stochastic", "random_bits": 16}):
+            if not torch.equal(lowbit.quantize(x[:100_003], name, **options).cpu(), lowbit.quantize(some, name, **options)):
+                raise SystemExit(f"quantize {name} {options} differs from the CPU: nothing is timed")
+    if not torch.equal(lowbit.quantize(half[:100_003], "e4m3fn").cpu(), lowbit.quantize(some_half, "e4m3fn")):
+        raise SystemExit("quantize of bfloat16 differs from the CPU: nothing is timed")
+
+
+def measured(all_cases: dict[str, tuple[Callable[[], Any], int]], runs: int) -> dict[str, list[float]]:
+    """Seconds of one call, `runs` samples of each case; the first round warms up."""
+    import torch
+
+    samples: dict[str, list[float]] = {name: [] for name in all_cases}
+    for run in range(runs + 1):
+        for name, (case, _) in all_cases.items():
+            begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+            begin.record()
+            for _ in range(CALLS):
+                case()
+            end.record()
+            end.synchronize()
+            if run > 0:
+                samples[name].append(begin.elapsed_time(end) / 1000 / CALLS)
+    return samples
+
+
+def device() -> dict[str, Any]:
+    import torch
+
+    properties = torch.cuda.get_device_properties(0)
+    try:
+        query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+        driver = subprocess.run(query, capture_output=True, text=True, check=True).stdout.split()[0]
+    except (OSError, subprocess.CalledProcessError, IndexError):
+        driver = "unknown"
+    return {
+        "card": properties.name,
+        "compute_capability": f"{properties.major}.{properties.minor}",
+        "memory_bytes": properties.total_memory,
+        "driver": driver,
+        "cuda_of_torch": torch.version.cuda,
+    }
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--elements", type=int, default=1 << 27, help="of float32 (default: %(default)s); far more than any cache holds")
+    parser.add_argument("--size", type=int, default=2048, help="of square matrices (default: %(default)s)")
+    parser.add_argument("--runs", type=int, default=11, help="samples of each case (default: %(default)s)")
+    parser.add_argument("--json", metavar="FILE", help="write samples and device there")
+    parser.add_argument("--markdown", action="store_true", help="print a table for README.md")
+    arguments = parser.parse_args()
+    try:
+        import torch
+    except ImportError:
+        raise SystemExit("lowbit_cuda: torch is not installed") from None
+    if cuda_extension() is None:
+        raise SystemExit("lowbit_cuda: slipstick._cuda is not installed; build with -Ccmake.define.SLIPSTICK_CUDA=ON")
+    if not torch.cuda.is_available():
+        raise SystemExit("lowbit_cuda: torch finds no CUDA device")
+    moves, products = cases(arguments.elements), product_cases(arguments.size)
+    all_cases = {**moves, **products}
+    samples = measured(all_cases, arguments.runs)
+    speed = {name: all_cases[name][1] / statistics.median(times) / 1e9 for name, times in samples.items()}
+    on = device()
+    versions = harness.package_versions(("slipstick", "torch", "numpy"))
+    if arguments.json:
+        report = {
+            "device": on,
+            "machine": harness.machine(),
+            "versions": versions,
+            "commit": harness.commit(),
+            "elements": arguments.elements,
+            "size": arguments.size,
+        }
+        rows = {name: {"bytes" if name in moves else "operations": all_cases[name][1], "seconds": times} for name, times in samples.items()}
+        pathlib.Path(arguments.json).write_text(json.dumps({**report, "cases": rows}, indent=1), "utf-8")
+    edge = "| " if arguments.markdown else ""
+    print(f"{edge}what | GB/s moved | of the copy | promised | spread" + (" |\n| --- | ---: | ---: | ---: | ---: |" if edge else ""))
+    for name in moves:
+        figure = speed[name]
+        spread = (max(samples[name]) - min(samples[name])) / statistics.median(samples[name])
+        promised = (
+            f"{PROMISED}"
+            if name.startswith(("quantize e", "quantize bf16", "quantize fp16", "mxfp", "decode")) and "axis" not in name
+            else ""
+        )
+        print(f"{edge}{name} | {figure:.0f} | {figure / speed['torch copy_']:.2f} | {promised} | {spread:.0%}" + (" |" if edge else ""))
+    print(f"\n{edge}what | GFLOP/s | of torch matmul float32" + (" |\n| --- | ---: | ---: |" if edge else ""))
+    for name in products:
+        print(f"{edge}{name} | {speed[name]:.0f} | {speed[name] / speed['torch matmul float32']:.2f}" + (" |" if edge else ""))
+    print(
+        f"\n{on['card']}, driver {on['driver']}, CUDA {on['cuda_of_torch']}; {', '.join(f'{n} {v}' for n, v in versions.items())}; commit {harness.commit()[:12]}"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
