@@ -220,7 +220,8 @@ void stream_gradients(const TwoHeads& heads, const std::vector<int64_t>& rows, c
   using Stream = GradientStream<Real>;
   const int64_t row_bytes = Stream::bytes_per_row(heads.first, false) + Stream::bytes_per_row(heads.second, false);
   const bool sum_apart = Stream::accumulator_bytes(heads.first) + Stream::accumulator_bytes(heads.second) > 0;
-  const int64_t total = static_cast<int64_t>(rows.size()), step = recomputed_rows<Real>(options.workspace_bytes, total, row_bytes, sum_apart);
+  const int64_t total = static_cast<int64_t>(rows.size()),
+                step = recomputed_rows<Real>(options.workspace_bytes, total, row_bytes, sum_apart);
   const int64_t vocabulary = heads.first.vocabulary, blocks = round_up(vocabulary, kBlockColumns) / kBlockColumns;
   struct Side {
     const Head& head;
