@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import hashlib
 import importlib
-import importlib.util
 import json
 import pathlib
 import shutil
@@ -129,28 +128,3 @@ def test_searches_are_compared_with_what_grep_counts(tmp_path, made_logs):
     rows = [line.split() for line in result.stdout.splitlines() if line.startswith("sshd")]
     assert len(rows) == 5
     assert {row[1] for row in rows} == {str(sum(b"sshd" in line for line in log.splitlines()))}
-
-
-def test_a_report_has_tables_and_charts(tmp_path):
-    script = ROOT / "benchmarks" / "run.py"
-    result = subprocess.run(
-        [sys.executable, script, "--quick", "spherical", "--output", tmp_path], capture_output=True, text=True, timeout=300
-    )
-    assert result.returncode == 0, result.stderr
-    report = (tmp_path / "quick.md").read_text("utf-8")
-    assert "| rows a step | SphericalHead, ms | NumPy float64, ms |" in report
-    assert report.strip() in result.stdout
-    drawn = importlib.util.find_spec("matplotlib") is not None
-    assert ("![SphericalHead](quick-spherical.png)" in report) == drawn == (tmp_path / "quick-spherical.png").is_file()
-
-
-@pytest.mark.long
-@pytest.mark.torch
-def test_the_quick_report_is_whole(tmp_path):
-    pytest.importorskip("torch")
-    pytest.importorskip("ml_dtypes")
-    result = subprocess.run(
-        [sys.executable, ROOT / "benchmarks" / "run.py", "--quick", "--output", tmp_path], capture_output=True, text=True
-    )
-    assert result.returncode == 0, result.stdout
-    assert (tmp_path / "quick.md").read_text("utf-8").count("\n## ") == 6

@@ -17,7 +17,9 @@ from ._format import Format
 from ._scaled import Encoded, ScaledFormat, of_spec
 from ._torch import CODE_DTYPES, DTYPES, _check_codes, _check_float, _plain, _unsigned
 
-_kernels = cuda_extension().lowbit
+if (extension := cuda_extension()) is None:
+    raise ImportError("slipstick.lowbit: slipstick._cuda is not installed")
+_kernels = extension.lowbit
 
 Random = tuple[int, int, int]
 
