@@ -6,6 +6,7 @@
 # PYTHON names the interpreter (default python3), FOLDER keeps the build (default: a scratch folder that is removed).
 # Ends with 0 only if all passed; with 3, before anything is built, where something is missing: then it says what.
 set -euo pipefail
+work=${1:+$(realpath -m "$1")}
 cd "$(dirname "$0")/.."
 python=${PYTHON:-python3}
 seconds=540  # for all of it
@@ -16,7 +17,10 @@ missing() {
   exit 3
 }
 left() { echo $((seconds - (SECONDS - begin))); }
-limited() { timeout --kill-after=10 "$(left)" "$@"; }
+limited() {
+  (($(left) > 0)) || { echo "gpu.sh: no time is left of $seconds s" >&2; return 1; }
+  timeout --kill-after=10 "$(left)" "$@"
+}
 
 command -v nvcc > /dev/null || missing "nvcc is not on PATH; expected CUDA's compiler"
 "$python" -c 'import torch' 2> /dev/null || missing "$python has no torch; PYTHON may name another"
@@ -24,9 +28,9 @@ command -v nvcc > /dev/null || missing "nvcc is not on PATH; expected CUDA's com
   missing "$python lacks a package that the build or the tests need; it is named above"
 arch=$("$python" -c 'import torch; print("%d%d" % torch.cuda.get_device_capability())' 2> /dev/null) ||
   missing "torch finds no CUDA device"
-nvcc --list-gpu-arch | grep -qx "compute_$arch" || missing "nvcc compiles for $(nvcc --list-gpu-arch | tr '\n' ' ')and the device is compute_$arch"
+archs=$(nvcc --list-gpu-arch | tr '\n' ' ')
+[[ " $archs" == *" compute_$arch "* ]] || missing "nvcc compiles for ${archs}and the device is compute_$arch"
 
-work=${1:-}
 if [[ -z $work ]]; then
   work=$(mktemp -d "${TMPDIR:-/tmp}/slipstick-gpu.XXXXXX")
   trap 'rm -rf "$work"' EXIT

@@ -364,6 +364,8 @@ def test_bad_arguments_are_named():
         (lambda: statistics(hidden, weight, targets, want=5), TypeError, "want is 5; expected names"),
         (lambda: statistics(hidden, weight, targets, bias=["a"] * 5), TypeError, "bias is a ndarray; expected an array of float32"),
         (lambda: cross_entropy(hidden, weight, targets, label_smoothing="a"), TypeError, "label_smoothing is 'a'; expected a number"),
+        (lambda: cross_entropy(hidden, weight, targets, label_smoothing="0.1"), TypeError, "label_smoothing is '0.1'; expected a number"),
+        (lambda: statistics(hidden, weight, targets, workspace="1"), TypeError, "workspace is '1'; expected a number"),
         (lambda: cross_entropy(hidden, weight, targets, filter_eps="a"), ValueError, "linear_cross_entropy: filter_eps is 'a'"),
         (lambda: cross_entropy(hidden, weight, targets, class_weight=-np.ones(5)), ValueError, "class_weight holds -1.0; expected"),
         (lambda: cross_entropy(hidden, weight, targets, class_weight="abcde"), TypeError, "class_weight is a str; expected an array"),

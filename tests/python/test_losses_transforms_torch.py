@@ -96,6 +96,29 @@ def test_compiled_whole_with_its_gradients(path):
         assert torch.allclose(a, b, rtol=1e-13, atol=1e-15)
 
 
+@pytest.mark.parametrize("options", [{}, {"class_weight": torch.ones(7)}], ids=["plain", "class_weight"])
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
+def test_traced_without_a_look_at_the_values(options):
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    hidden, weight, targets = torch.randn(5, 4), torch.randn(7, 4), torch.tensor([0, 6, -100, 2, 2])
+
+    def loss(hidden, weight, targets):
+        return losses.linear_cross_entropy(hidden, weight, targets, **options)
+
+    def ignored(traced):
+        return traced(hidden, weight, torch.full_like(targets, -100))
+
+    want = loss(hidden, weight, targets)
+    for mode in ("real", "fake", "symbolic"):
+        traced = make_fx(loss, tracing_mode=mode, _allow_non_fake_inputs=True)(hidden, weight, targets)
+        assert torch.equal(traced(hidden, weight, targets), want)
+        assert ignored(traced).isnan()
+    traced = torch.jit.trace(loss, (hidden, weight, targets), check_trace=False)
+    assert torch.equal(traced(hidden, weight, targets), want)
+    assert ignored(traced).isnan()
+
+
 def test_compiled_once_for_any_number_of_rows():
     torch._dynamo.reset()
     compiled = torch.compile(lambda h, w, y: losses.ldr_k_kl_loss(h, w, y, k=2), fullgraph=True, backend="aot_eager", dynamic=True)

@@ -199,3 +199,24 @@ def test_autograd_sees_a_change_in_place():
     with torch.inference_mode():
         z = sample(4)
         assert lowbit.quantize(z, "e2m1", out=z) is z
+
+
+@pytest.mark.parametrize("default", [torch.float64, torch.bfloat16])
+def test_the_default_dtype_of_torch_changes_nothing(default):
+    a, b = torch.randn(64, 32), torch.randn(32, 48)
+    want = (
+        lowbit.matmul(a, b, inputs="e4m3fn", accumulate="fp16"),
+        lowbit.quantize(a, "mxfp4"),
+        lowbit.decode(lowbit.encode(a, "e5m2"), "e5m2"),
+    )
+    torch.set_default_dtype(default)
+    try:
+        got = (
+            lowbit.matmul(a, b, inputs="e4m3fn", accumulate="fp16"),
+            lowbit.quantize(a, "mxfp4"),
+            lowbit.decode(lowbit.encode(a, "e5m2"), "e5m2"),
+        )
+    finally:
+        torch.set_default_dtype(torch.float32)
+    for x, y in zip(got, want, strict=True):
+        assert x.dtype == y.dtype and torch.equal(x, y)

@@ -1,6 +1,7 @@
 # Contract: small factorisations run on one thread of SciPy's OpenBLAS, large ones on all, and the number is what it was afterwards. Oracle: threadpoolctl.
 from __future__ import annotations
 
+import os
 import threading
 
 import numpy as np
@@ -60,6 +61,21 @@ def test_the_number_comes_back_after_an_error_and_the_last_of_several_threads(th
     leave.set()
     other.join()
     assert threads_of_scipy() == 3
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_child_forked_inside_has_all_threads_again(three_threads):
+    read, _ = _blas._controls()
+    with _blas.one_thread(3):
+        child = os.fork()
+        if child == 0:
+            outside = read() == 3
+            with _blas.one_thread(3):
+                inside = read() == 1
+            os._exit(0 if outside and inside and read() == 3 else 1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert threads_of_scipy() == 1
 
 
 def test_the_fallback_factors_on_one_thread(three_threads, monkeypatch):

@@ -76,7 +76,7 @@ def linear_cross_entropy(
         shift: position i predicts targets[..., i + shift]; the losses of "none" stand at i + shift, the first `shift` being 0.
         label_smoothing: s from 0 to 1.
         z_loss: factor of lse^2 (Chowdhery et al. 2022, arXiv:2204.02311, section 5).
-        class_weight: (vocabulary,) float of at least 0, as in torch; not with softcap and label_smoothing together.
+        class_weight: (vocabulary,) float of at least 0 (torch takes negative ones); not with softcap and label_smoothing together.
         token_weight: (...) float, where targets are; differentiable.
         return_lse: give (loss, lse), lse of the shape of targets, differentiable.
         filter_eps: see row_statistics; here a class is dropped where its probability is below it. None is exact.

@@ -34,6 +34,8 @@ def shift_of(function: str, shift: Any) -> int:
 
 def check_number(name: str, argument: str, value: Any, wanted: str, holds: Callable[[Any], bool]) -> None:
     """Raises where a scalar argument is no number or out of its range; `wanted` says what that is. NaN makes `holds` false."""
+    if isinstance(value, str):
+        raise TypeError(f"{name}: {argument} is {value!r}; expected a number")
     if not isinstance(value, (int, float)) and not is_torch(value):
         number(name, argument, value)
     if not holds(value):

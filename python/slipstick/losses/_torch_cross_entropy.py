@@ -9,7 +9,7 @@ import torch
 
 from . import _head
 from ._cross_entropy import _NAME, _check_class_weight, _shifted
-from ._operators import call
+from ._operators import call, call_as
 from ._torch import _name, as_autocast, check_tensors, readable, sum_type, torch_statistics
 
 __all__ = ["LinearCrossEntropy", "torch_linear_cross_entropy"]
@@ -59,8 +59,8 @@ def torch_linear_cross_entropy(
     if process_group is None and constant_weights and at_once:
         scaled = row_weight / row_weight.sum() if reduction == "mean" else row_weight
         need = [differentiated and x is not None and x.requires_grad for x in (rows, c, bias)]
-        total, *_ = call(
-            "cross_entropy_and_gradients", rows, c, labels, bias, scaled, label_smoothing, z_loss, *need, *_head.map_name(_NAME, softcap, None), 1.0, ignore_index,
+        total, *_ = call_as(
+            _NAME, "cross_entropy", call, "cross_entropy_and_gradients", rows, c, labels, bias, scaled, label_smoothing, z_loss, *need, *_head.map_name(_NAME, softcap, None), 1.0, ignore_index,
             workspace, _head.filter_bound(_NAME, filter_eps, _name(rows.dtype)), threads,
         )  # fmt: skip
         if reduction == "mean" and not (readable(counts) and bool(counts.any())):  # 0 / 0 as in torch

@@ -119,7 +119,7 @@ def _decode(codes: torch.Tensor, format: str, dtype: torch.dtype, threads: int) 
 def _matmul(a: torch.Tensor, b: torch.Tensor, accumulate: str, round_every: int, rounding: str, threads: int) -> torch.Tensor:
     _arrays.check_operands("matmul", a, b)
     a, b = _on_cuda("matmul", a), _on_cuda("matmul", b, a.device)
-    product = torch.empty(a.shape[0], b.shape[1], device=a.device)
+    product = torch.empty(a.shape[0], b.shape[1], dtype=torch.float32, device=a.device)
     accumulator = _format(Format.from_spec(accumulate), a) if accumulate else (b"", 0)
     mode = _arrays.rounding_number("matmul", rounding)
     sizes = (a.shape[0], a.shape[1], b.shape[1])
@@ -216,6 +216,8 @@ def decode_scaled(fmt: ScaledFormat, codes: torch.Tensor, scales: torch.Tensor, 
     codes = _on_cuda("decode", codes)
     scales = _on_cuda("decode", scales, codes.device)
     whole = torch.as_tensor(tensor_scale, dtype=torch.float32, device=codes.device)
+    if whole.numel() != 1:
+        raise ValueError(f"decode: tensor_scale has shape {tuple(whole.shape)}; expected one number")
     y = torch.empty(codes.shape, dtype=dtype, device=codes.device)
     scaling, scale = _scaling(fmt, codes)
     _kernels.decode_blocks(

@@ -147,7 +147,7 @@ def _decode_fake(codes: torch.Tensor, format: str, dtype: torch.dtype, threads: 
 def _matmul_cpu(a: torch.Tensor, b: torch.Tensor, accumulate: str, round_every: int, rounding: str, threads: int) -> torch.Tensor:
     _arrays.check_operands("matmul", a, b)
     a, b = (_on_cpu("matmul", x) for x in (a, b))
-    product = torch.empty(a.shape[0], b.shape[1])
+    product = torch.empty(a.shape[0], b.shape[1], dtype=torch.float32)
     core = Format.from_spec(accumulate)._core if accumulate else None
     addresses, sizes = (a.data_ptr(), b.data_ptr(), product.data_ptr()), (a.shape[0], a.shape[1], b.shape[1])
     _core.matmul(core, _arrays.rounding_number("matmul", rounding), round_every, *addresses, *sizes, torch_thread_count(threads))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import functools
+import os
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -34,6 +35,19 @@ def _controls() -> tuple[Any, Any] | None:
             if all(hasattr(library, name) for name in names):
                 return getattr(library, names[0]), getattr(library, names[1])
     return None
+
+
+def _forget_holders() -> None:
+    """In a forked child, where the threads that held are not."""
+    global _lock, _holders
+    _lock = threading.Lock()
+    if _holders and _before > 1 and (controls := _controls()) is not None:
+        controls[1](_before)
+    _holders = 0
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_holders)
 
 
 @contextlib.contextmanager
