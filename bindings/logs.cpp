@@ -8,6 +8,8 @@
 #include <nanobind/stl/vector.h>
 
 #include <cstring>
+#include <exception>
+#include <memory>
 
 #include "base/large_pages.h"
 #include "exclusive.h"
@@ -42,6 +44,21 @@ nb::bytes to_bytes(const std::string& text) {
   return nb::steal<nb::bytes>(bytes);
 }
 
+// An error of the host's zstd. The core may keep it and throw it again, which nanobind's own stands only once.
+class HostError : public std::exception {
+ public:
+  explicit HostError(const nb::python_error& error)
+      : error_(new nb::object(nb::borrow(error.value())), [](nb::object* value) {
+          nb::gil_scoped_acquire acquire;
+          delete value;
+        }) {}
+  const char* what() const noexcept override { return "an error of the host's zstd"; }
+  void restore() const { PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(error_->ptr())), error_->ptr()); }
+
+ private:
+  std::shared_ptr<nb::object> error_;
+};
+
 // zstd by the host's Python functions. Leaked on purpose: it may outlive the interpreter's modules.
 class HostCodec : public logs::ByteCodec {
  public:
@@ -70,11 +87,16 @@ class HostCodec : public logs::ByteCodec {
   template <class Argument>
   static std::string call(const nb::object& function, std::string_view data, Argument argument) {
     if (!function.is_valid()) throw slipstick::Error(slipstick::ErrorKind::internal, "logs: no codec was set");
-    nb::object view = nb::steal(PyMemoryView_FromMemory(const_cast<char*>(data.data()), static_cast<Py_ssize_t>(data.size()), PyBUF_READ));
-    if (!view.is_valid()) throw nb::python_error();
-    nb::object result = function(view, argument);
-    Buffer buffer(result);
-    return std::string(buffer.view());
+    try {
+      nb::object view =
+          nb::steal(PyMemoryView_FromMemory(const_cast<char*>(data.data()), static_cast<Py_ssize_t>(data.size()), PyBUF_READ));
+      if (!view.is_valid()) throw nb::python_error();
+      nb::object result = function(view, argument);
+      Buffer buffer(result);
+      return std::string(buffer.view());
+    } catch (const nb::python_error& error) {
+      throw HostError(error);
+    }
   }
   nb::object compress_, decompress_;
 };
@@ -251,6 +273,13 @@ void bind_grep(nb::module_& module) {
 
 void bind_logs(nb::module_& module) {
   module.doc() = "Log compression. Private: use slipstick.logs.";
+  nb::register_exception_translator([](const std::exception_ptr& pointer, void*) {
+    try {
+      std::rethrow_exception(pointer);
+    } catch (const HostError& error) {
+      error.restore();
+    }
+  });
   module.def("level_names", &logs::level_names, "From the fastest to the smallest.");
   module.attr("BLOCK_BYTES") = logs::kBlockBytes;
   module.def(

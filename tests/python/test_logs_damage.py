@@ -7,9 +7,11 @@ import subprocess
 import sys
 
 import pytest
+from format_reader.numbers import hash32, hash64
 
 import slipstick
 from slipstick import logs
+from slipstick._core import logs as core
 
 COMMAND = [sys.executable, "-m", "slipstick.cli"]
 TEXTS = [b"block %d line\n" % i * 50 for i in range(4)]
@@ -109,3 +111,25 @@ def test_templates_that_look_alike_have_columns_of_their_own(tmp_path):
         for text, count in ((b"job <*> took <*> ms end", 200), (rb"job <\*> took <*> ms end", 400)):
             assert text in {template["text"] for template in archive.templates()}
             assert {len(array) for array in archive.columns(text).values()} == {count}
+
+
+def varint(number):
+    out = bytearray()
+    while number >= 128:
+        out.append(number & 127 | 128)
+        number >>= 7
+    return bytes([*out, number])
+
+
+def test_an_error_of_zstd_can_be_asked_for_again():
+    # A block with right checksums whose zstd frame is none, behind a whole one.
+    raw, frame = b"hello world\n" * 10, b"\x28\xb5\x2f\xfdgarbage"
+    fields = b"\x01" + varint(len(raw)) + varint(10 << 1) + varint(len(frame)) + hash64(raw).to_bytes(8, "little")
+    fields += hash32(frame).to_bytes(4, "little")
+    head = b"\x01" + varint(len(fields)) + fields
+    block = head + hash32(head).to_bytes(4, "little") + frame
+    decompressor = core.Decompressor(1)
+    decompressor.feed(logs.compress(b"", level="fast")[:10] + block)
+    for _ in range(3):
+        with pytest.raises(slipstick.CorruptArchiveError, match="zstd frame"):
+            decompressor.next()

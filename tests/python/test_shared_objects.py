@@ -236,3 +236,23 @@ def test_the_package_leaves_the_interpreter_lock_off():
     code = "import sys, slipstick._core, slipstick.logs; print(sys._is_gil_enabled())"
     run = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=120)
     assert (run.stdout, run.stderr) == ("False\n", "")
+
+
+def test_what_a_thread_is_in_it_does_not_wait_for():
+    compressor = core.Compressor("fast", 1)
+    met = []
+
+    def interrupt(frame, event, argument):  # runs inside the call of zstd, as a signal handler could
+        if event == "call" and frame.f_code.co_name == "compress" and not met:
+            met.append(None)
+            with pytest.raises(ValueError, match="in use by this thread"):
+                compressor.raw_bytes
+            met.append(None)
+
+    sys.setprofile(interrupt)
+    try:
+        packed = compressor.write(chunk(0, 0, 20_000)) + compressor.finish()
+    finally:
+        sys.setprofile(None)
+    assert len(met) == 2
+    assert logs.decompress(packed) == chunk(0, 0, 20_000)

@@ -91,7 +91,7 @@ class _Reader(io.RawIOBase):
         self.name = getattr(self._file, "name", None)
         self._pieces = decompress_chunks(read_chunks(self._file), threads=threads)
         self._rest = memoryview(b"")
-        self._failure: Exception | None = None
+        self._failure: BaseException | None = None
 
     def readable(self) -> bool:
         return True
@@ -101,7 +101,7 @@ class _Reader(io.RawIOBase):
             raise self._failure
         try:
             return next(self._pieces, b"")
-        except Exception as error:
+        except BaseException as error:
             self._failure = error
             raise
 
