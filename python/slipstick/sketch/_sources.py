@@ -22,7 +22,7 @@ from . import _arguments, _files
 Array = np.ndarray[Any, Any]
 Source = Iterable[Any] | Callable[[], Iterable[Any]]
 
-CHUNK_BYTES = 1 << 24
+CHUNK_BYTES = 1 << 26  # with less, a sketch of a chunk is one job, and other threads wait
 CHUNK_ALIGNMENT = 512  # rows: a block of the streamed Hadamard transform
 READS_IN_FLIGHT = 2  # of a chunk each: one leaves the disk idle between reads, more gain nothing
 
@@ -38,7 +38,7 @@ class ArrayChunks:
 
     Args:
         X: (n, d) array or list of rows; y: (n,) or (n, k); weights: None or (n,).
-        rows: of a chunk; default 16 MiB of X.
+        rows: of a chunk; default 64 MiB of X.
     Raises:
         TypeError, ValueError: rows is no positive number, or lengths that differ.
     """
@@ -62,7 +62,7 @@ class NpyChunks:
 
     Args:
         X: path of a C-ordered (n, d) array; y: path of an (n,) or (n, k) array. Float32 or float64, of any byte order.
-        rows: of a chunk; default 16 MiB of X.
+        rows: of a chunk; default 64 MiB of X.
     Raises:
         OSError: a file cannot be read.
         TypeError, ValueError: rows is no positive number, not such a file, or lengths that differ.
