@@ -438,7 +438,7 @@ def as_autocast(*tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
 
 def readable(tensor: torch.Tensor | None) -> bool:
     """Whether there are values to look at: none while a program is compiled, traced or transformed, and none on "meta"."""
-    if tensor is None or torch.compiler.is_compiling() or tensor.is_meta or torch.jit.is_tracing():
+    if tensor is None or torch.compiler.is_compiling() or tensor.is_meta or torch._C._is_tracing():
         return False
     if torch._C._len_torch_dispatch_stack() or type(tensor) not in (torch.Tensor, torch.nn.Parameter):  # fake ones, and proxies of make_fx
         return False
