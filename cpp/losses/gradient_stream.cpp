@@ -5,33 +5,21 @@
 #include <cmath>
 #include <limits>
 
+#include "losses/gradient_chunk.h"
 #include "slipstick/threads.h"
 
 namespace slipstick::losses {
 namespace {
 
-// Large elements of a block of columns, for each row: there are fewer than four in all blocks.
-constexpr int64_t kMostLarge = 4;
 // Above this share of survivors in a block the dense products are faster.
-constexpr int64_t kDenseShare = 8;   // one in so many
+constexpr int64_t kDenseShare = 8;  // one in so many
 // The share of the workspace that is for a list of what a filter leaves.
 constexpr int64_t kListShare = 4;  // one in so many
-// Gradients in a group of rounded ones, where there are few rows: enough work between two waits of all threads for each other.
-constexpr int64_t kGroupElements = int64_t{1} << 18;
-// Workspaces from here on have room for that.
-constexpr int64_t kGroupWorkspace = int64_t{16} << 20;
-// Jobs of the gradient of hidden in a group, about: a job owns a panel of columns, and all rows if there are so many panels, as it packs the
-// group's weights for them.
-constexpr int64_t kHiddenJobs = 16;
-// Panels of rows of a block between its logits and its rounded gradients: they stay in the first cache.
-constexpr int64_t kStripPanels = 2;
 
 double map_slope(LogitMap map, double z, double cap) {
   if (map == LogitMap::softcap) return (1 - z / cap) * (1 + z / cap);
   return map == LogitMap::stablemax ? std::exp(-std::abs(z)) : 1;
 }
-
-template <class Entry> bool before(const Entry& entry, int64_t column) { return entry.column < column; }
 
 }  // namespace
 
@@ -48,68 +36,10 @@ void clear(const Head& head, const Gradients& out, const BackwardOptions& option
   if (options.dropped) std::fill_n(options.dropped, head.rows, 0.0);
 }
 
-CodedLogits::CodedLogits(const Head& head, int64_t rows, void* weight_gradient, int64_t bytes)
-    : blocks_(round_up(head.vocabulary, kBlockColumns) / kBlockColumns),
-      rows_(rows),
-      padded_rows_(round_up(rows, 32)),  // whole vectors
-      vocabulary_(head.vocabulary),
-      width_(head.width),
-      weight_gradient_(static_cast<uint16_t*>(weight_gradient)) {
-  const int64_t groups = round_up(blocks_, kRoundedBlocks) / kRoundedBlocks;
-  const int64_t row_bytes = padded_rows_ * static_cast<int64_t>(sizeof(float)), lent_count = groups * lent(kRoundedColumns);
-  const int64_t left = bytes - lent_count * row_bytes;
-  any_ = left >= 0;
-  if (!any_) return;
-  own_count_ = std::min(left / (kBlockColumns * padded_rows_ * 2 + row_bytes), blocks_ - lent_count + kRoundedBlocks);
-  lent_count_ = lent_count;
-  codes_ = Buffer<uint16_t>(own_count_ * padded_rows_ * kBlockColumns);
-  largest_ = Buffer<float>((lent_count_ + own_count_) * padded_rows_);
-}
-
-// Blocks whose codes fit the gradient of the weight for so many columns.
-int64_t CodedLogits::lent(int64_t columns) const {
-  return weight_gradient_ ? std::min(kRoundedBlocks, columns * width_ / (kBlockColumns * padded_rows_)) : 0;
-}
-
-CodedLogits::Place CodedLogits::place(int64_t block) const {
-  if (!any_) return {};
-  const int64_t group = block / kRoundedBlocks, within = block % kRoundedBlocks, first = group * kRoundedColumns;
-  const int64_t lent_full = lent(kRoundedColumns), lent_here = lent(std::min(kRoundedColumns, vocabulary_ - first));
-  if (within < lent_here)
-    return {weight_gradient_ + first * width_ + within * kBlockColumns * padded_rows_,
-            largest_.get() + (group * lent_full + within) * padded_rows_};
-  const int64_t own = group * (kRoundedBlocks - lent_full) + within - lent_here;
-  if (own >= own_count_) return {};
-  return {codes_.get() + own * kBlockColumns * padded_rows_, largest_.get() + (lent_count_ + own) * padded_rows_};
-}
-
-CodedTile CodedLogits::tile(int64_t block, int64_t columns, float* logits, int64_t stride) const {
-  const Place at = place(block);
-  return {logits, stride, columns, rows_, at.codes, at.largest};
-}
-
 void ChunkCoefficients::sort() {
   std::stable_sort(entries.begin(), entries.end(),
                    [](const Entry& x, const Entry& y) { return x.column != y.column ? x.column < y.column : x.row < y.row; });
 }
-
-// Rows of hidden in the layouts of the products, coefficients as arrays, and one partial gradient of hidden a slot.
-template <class Real> struct GradientStream<Real>::Chunk {
-  const int64_t* rows;
-  int64_t count, padded_count;
-  const ChunkCoefficients* coefficients;
-  Buffer<Real> lse_high, lse_low, a, b, c, d, bounds;
-  HiddenPanels<Real> panels;   // for the logits
-  Buffer<Real> column_panels;  // columns in lanes, for the gradient of weight
-  Buffer<uint32_t> column_pairs;  // the same in pairs
-  std::vector<LargeElement> exact;  // gradients of entries that are not rounded, in their order
-  Buffer<Real> row_major;      // for the sparse products
-  int64_t sums;                // gradients of hidden that are to be added
-  Buffer<Real> hidden;         // [sums][count][width]
-  Buffer<double> dropped;      // [kSlots][padded_count]
-  ChunkLogits<Real> logits;
-  Real scale;  // what the sums are still to be multiplied by
-};
 
 template <class Real> struct GradientStream<Real>::Scratch {
   int64_t stride;
@@ -126,10 +56,6 @@ template <class Real> int64_t GradientStream<Real>::bytes_per_row(const Head& he
   // The sum, pairs in two layouts, those of a group's gradients, a block of logits, and large elements.
   constexpr int64_t kBlock = 4 * kRoundedColumns + kReal * kBlockColumns + kMostLarge * static_cast<int64_t>(sizeof(LargeElement));
   return 2 * head.width * kReal + kBlock + 256;
-}
-
-template <class Real> int64_t GradientStream<Real>::group_bytes(const BackwardOptions& options) {
-  return options.workspace_bytes < kGroupWorkspace ? 0 : 4 * kGroupElements;
 }
 
 template <class Real> int64_t GradientStream<Real>::accumulator_bytes(const Head& head) {
@@ -486,184 +412,6 @@ template <class Real> void GradientStream<Real>::list_to_sum() {
   });
   lists_.clear();
   listing_ = first_chunk_ = false;
-}
-
-// ---- rounded gradients: products of bf16 pairs ------------------------------------------------------------------------------------------------
-
-template <class Real> struct GradientStream<Real>::RoundedGroup {
-  int64_t most_columns, column_stride, panel_stride;
-  Buffer<uint16_t> by_column;  // see RoundedBlock
-  Buffer<uint32_t> by_row;
-  int64_t first, columns;  // where the group is
-  std::vector<std::vector<LargeElement>> exact;  // of each block, columns from the group's first
-  int64_t block_columns(int64_t block) const { return std::min(kBlockColumns, columns - block * kBlockColumns); }
-};
-
-template <class Real> void GradientStream<Real>::run_rounded(const Chunk& chunk) const {
-  RoundedGroup group;
-  const int64_t fitting = group_bytes(options_) / 4 / chunk.padded_count / kRoundedColumns;
-  group.most_columns = kRoundedColumns * std::clamp<int64_t>(fitting, 1, round_up(blocks_, kRoundedBlocks) / kRoundedBlocks);
-  group.column_stride = line_stride<uint16_t>(chunk.padded_count);
-  group.panel_stride = group.most_columns / 2 * kernels_.lanes;
-  group.by_column = Buffer<uint16_t>(group.most_columns * group.column_stride);
-  group.by_row = Buffer<uint32_t>(group.most_columns / 2 * chunk.padded_count);
-  group.exact.resize(static_cast<size_t>(group.most_columns / kBlockColumns));
-  const int64_t parts = (kHiddenJobs + column_panels_ - 1) / std::max<int64_t>(column_panels_, 1);
-  const int64_t job_rows = round_up(std::max<int64_t>(1, (chunk.count + parts - 1) / std::max<int64_t>(parts, 1)), kernels_.lanes);
-  const int64_t hidden_jobs = out_.hidden ? round_up(chunk.count, job_rows) / job_rows * column_panels_ : 0;
-  for (group.first = 0; group.first < head_.vocabulary; group.first += group.most_columns) {
-    group.columns = std::min(group.most_columns, head_.vocabulary - group.first);
-    const int64_t blocks = round_up(group.columns, kBlockColumns) / kBlockColumns, weight_jobs = out_.weight ? blocks : 0;
-    for (auto& exact : group.exact) exact.clear();
-    parallel_for(blocks, options_.threads, [&](int64_t block) { round_block(chunk, group, block); });
-    parallel_for(weight_jobs + hidden_jobs, options_.threads, [&](int64_t job) {
-      if (job < weight_jobs) return multiply_weight(chunk, group, job);
-      const int64_t tile = job - weight_jobs;
-      const int64_t first_row = tile / column_panels_ * job_rows;
-      multiply_hidden(chunk, group, first_row, std::min(chunk.count, first_row + job_rows), tile % column_panels_);
-    });
-  }
-}
-
-// Gradients of the entries, and what is large beside them: a quarter of what the other elements of the row sum up to. With fewer than four
-// larger ones, those that are rounded have less than a fifth of the sum of squares.
-template <class Real> void GradientStream<Real>::take_entries(Chunk& chunk) const {
-  const auto& entries = chunk.coefficients->entries;
-  chunk.bounds = Buffer<Real>(chunk.padded_count);
-  std::fill_n(chunk.bounds.get(), chunk.padded_count, Real{0});
-  chunk.exact.resize(entries.size());
-  parallel_for(static_cast<int64_t>(entries.size()), options_.threads, [&](int64_t i) {
-    const auto& entry = entries[static_cast<size_t>(i)];
-    double z = entry.logit;
-    if (std::isnan(z) && chunk.panels.pairs) {   // with kept logits it is one that is not a number
-      const int64_t panel = entry.row / kernels_.lanes, lane = entry.row % kernels_.lanes;
-      const WeightTile<Real> weight(head_);
-      const Buffer<Real> rows(kernels_.lanes);
-      stream_logits<Real>(head_, chunk.panels, panel, lane + 1, entry.column, 1, weight, rows.get(), kernels_.lanes, false, nullptr);
-      z = static_cast<double>(rows[lane]);
-    }
-    const size_t row = static_cast<size_t>(entry.row);
-    const double a = chunk.coefficients->a[row], p = std::exp(z - chunk.coefficients->lse[row]);
-    chunk.exact[static_cast<size_t>(i)] = {entry.column, entry.row, static_cast<float>((a * p + entry.value) * head_.scale)};
-    chunk.bounds[entry.row] = static_cast<Real>(std::abs(a * (1 - p) * head_.scale) / 4);
-  });
-}
-
-// Gradients by the logits of a block, rounded, and those of entries apart.
-template <class Real> void GradientStream<Real>::round_block(const Chunk& chunk, RoundedGroup& group, int64_t number) const {
-  const PairKernels& pairs = *pair_kernels(head_);
-  const int64_t done = number * kBlockColumns, at = group.first + done, count = group.block_columns(number);
-  const int64_t stride = chunk.logits.kept ? chunk.logits.stride : line_stride<Real>(chunk.padded_count);
-  const Buffer<Real> buffer(chunk.logits.kept ? 0 : kBlockColumns * stride);
-  Real* block = chunk.logits.kept ? chunk.logits.kept + at * stride : buffer.get();
-  const bool coded = chunk.logits.coded && chunk.logits.coded->holds(at / kBlockColumns);
-  if (!coded && !chunk.logits.kept) {
-    const WeightTile<Real> tile(head_);
-    stream_logits<Real>(head_, chunk.panels, 0, chunk.count, at, count, tile, block, stride, false, nullptr);
-  }
-  const auto begin = std::lower_bound(chunk.exact.begin(), chunk.exact.end(), at, before<LargeElement>);
-  const auto end = std::lower_bound(begin, chunk.exact.end(), at + count, before<LargeElement>);
-  std::vector<LargeElement>& exact = group.exact[static_cast<size_t>(number)];
-  for (auto entry = begin; entry != end; ++entry) exact.push_back({entry->column - group.first, entry->row, entry->value});
-  if constexpr (sizeof(Real) == 4) {
-    const int64_t step = kStripPanels * kernels_.lanes, most = kMostLarge * step;
-    const Buffer<LargeElement> large(most);
-    for (int64_t row = 0; row < chunk.count; row += step) {
-      const int64_t rows = std::min(step, chunk.count - row);
-      if (coded) {
-        CodedTile tile = chunk.logits.coded->tile(at / kBlockColumns, count, block, stride);
-        tile.block += row;
-        tile.rows = rows;
-        tile.codes += row * count;
-        tile.largest += row;
-        pairs.decode(tile);
-      }
-      form_gradient(chunk, block, stride, count, row, rows);
-      for (auto entry = begin; entry != end; ++entry) {
-        if (entry->row >= row && entry->row < row + rows) block[(entry->column - at) * stride + entry->row] = 0;
-      }
-      for (int64_t v = 0; bias_sums_ && v < count; ++v) bias_sums_[at + v] += kernels_.sum(block + v * stride + row, rows);
-      const RoundedBlock rounded{block + row,
-                                 stride,
-                                 count,
-                                 rows,
-                                 chunk.bounds.get() + row,
-                                 large.get(),
-                                 most,
-                                 group.by_column.get() + done * group.column_stride + row,
-                                 group.column_stride,
-                                 group.by_row.get() + row / kernels_.lanes * group.panel_stride + done / 2 * kernels_.lanes,
-                                 group.panel_stride};
-      const int64_t found = pairs.round_gradient(rounded);
-      for (int64_t i = 0; i < found; ++i) exact.push_back({done + large[i].column, row + large[i].row, large[i].value});
-    }
-  }
-  for (auto entry = begin; bias_sums_ && entry != end; ++entry) bias_sums_[entry->column] += static_cast<double>(entry->value);
-}
-
-// The rows of a block in the gradient of the weight.
-template <class Real> void GradientStream<Real>::multiply_weight(const Chunk& chunk, const RoundedGroup& group, int64_t block) const {
-  const int64_t width = head_.width, lanes = kernels_.lanes, done = block * kBlockColumns, at = group.first + done;
-  const Buffer<Real> buffer(weight_sums_ ? 0 : kBlockColumns * width), row(width);
-  Real* rows = weight_sums_ ? weight_sums_ + at * width : buffer.get();
-  if constexpr (sizeof(Real) == 4) {
-    Product<Pairs> product{};
-    product.left = group.by_column.get() + done * group.column_stride;
-    product.row_stride = group.column_stride;
-    product.depth_stride = 2;
-    product.rows = group.block_columns(block);
-    product.depth = (chunk.count + 1) / 2;
-    product.out_stride = width;
-    product.add = weight_sums_ && !first_chunk_;
-    for (int64_t panel = 0; panel < column_panels_; ++panel) {
-      product.panel = chunk.column_pairs.get() + panel * lanes * product.depth;
-      product.columns = std::min(lanes, width - panel * lanes);
-      product.out = rows + panel * lanes;
-      pair_kernels(head_)->product(product);
-    }
-  }
-  for (const auto& exact : group.exact[static_cast<size_t>(block)]) {
-    kernels_.widen(hidden_source(head_, chunk.rows + exact.row), 1, width, Real{1}, row.get());
-    kernels_.add_scaled(row.get(), exact.value, width, rows + (exact.column - done) * width);
-  }
-  if (!weight_sums_) write_weight(rows, at, group.block_columns(block));
-}
-
-// A panel of columns of some rows in the gradient of hidden.
-template <class Real>
-void GradientStream<Real>::multiply_hidden(const Chunk& chunk, const RoundedGroup& group, int64_t first_row, int64_t end_row,
-                                           int64_t panel) const {
-  const int64_t width = head_.width, lanes = kernels_.lanes, first_column = panel * lanes, columns = std::min(lanes, width - first_column);
-  Real* out = chunk.hidden.get() + first_column;
-  if constexpr (sizeof(Real) == 4) {
-    const PairKernels& pairs = *pair_kernels(head_);
-    const Buffer<uint32_t> weight(group.panel_stride);
-    pairs.pack_columns(weight_source(head_, group.first), group.columns, first_column, columns, weight.get());
-    Product<Pairs> product{};
-    product.row_stride = 2;
-    product.depth_stride = 2 * lanes;
-    product.depth = (group.columns + 1) / 2;
-    product.out_stride = width;
-    product.add = group.first > 0;
-    product.panel = weight.get();
-    product.columns = columns;
-    for (int64_t row = first_row; row < end_row; row += lanes) {
-      product.left = reinterpret_cast<const uint16_t*>(group.by_row.get() + row / lanes * group.panel_stride);
-      product.rows = std::min(lanes, end_row - row);
-      product.out = out + row * width;
-      pairs.product(product);
-    }
-  }
-  const Buffer<Real> part(columns);
-  for (const auto& of_block : group.exact) {
-    for (const auto& exact : of_block) {
-      if (exact.row < first_row || exact.row >= end_row) continue;
-      Source weight = weight_source(head_, group.first + exact.column);
-      weight.data = static_cast<const char*>(weight.data) + first_column * element_bytes(head_.format);
-      kernels_.widen(weight, 1, columns, Real{1}, part.get());
-      kernels_.add_scaled(part.get(), exact.value, columns, out + exact.row * width);
-    }
-  }
 }
 
 // ---- the ends ---------------------------------------------------------------------------------------------------------------------------------

@@ -12,15 +12,13 @@
 #include <memory>
 #include <vector>
 
+#include "losses/coded_logits.h"
 #include "losses/plan.h"
 
 namespace slipstick::losses {
 
 constexpr int64_t kSlots = 8;
 inline int64_t slot_begin(int64_t slot, int64_t blocks) { return slot * blocks / kSlots; }
-// Columns of the least group of rounded gradients: long enough sums for the gradient of hidden, which is read and written once for each.
-constexpr int64_t kRoundedBlocks = 8, kRoundedColumns = kRoundedBlocks * kBlockColumns;
-
 void check_options(const char* where, const BackwardOptions& options);
 // Gradients of hidden and dropped sums of all rows to 0, for those that are skipped.
 void clear(const Head& head, const Gradients& out, const BackwardOptions& options);
@@ -45,31 +43,6 @@ struct ChunkCoefficients {
   std::vector<double> lse, a, b, c, d;  // b, c, d empty for zeros
   std::vector<Entry> entries;
   void sort();
-};
-
-// Logits coded in 16 bits, see CodedTile, of as many blocks as there is room for; what is lost is less than rounding the gradient to bf16 loses.
-// Codes are lent the memory of the gradient of the weight, too: those of kRoundedColumns columns lie in the rows of these, to be written later.
-class CodedLogits {
- public:
-  // weight_gradient: null, or [vocabulary, width] of bf16, not written before the codes of its block are read. bytes: for all buffers.
-  CodedLogits(const Head& head, int64_t rows, void* weight_gradient, int64_t bytes);
-  bool holds(int64_t block) const { return place(block).codes != nullptr; }
-  // `logits` are to be coded, or come back.
-  CodedTile tile(int64_t block, int64_t columns, float* logits, int64_t stride) const;
-
- private:
-  struct Place {
-    uint16_t* codes = nullptr;
-    float* largest = nullptr;
-  };
-  Place place(int64_t block) const;
-  int64_t lent(int64_t columns) const;
-  int64_t blocks_, rows_, padded_rows_, vocabulary_, width_;
-  int64_t lent_count_ = 0, own_count_ = 0;  // blocks
-  bool any_;
-  uint16_t* weight_gradient_;
-  Buffer<uint16_t> codes_;
-  Buffer<float> largest_;
 };
 
 // An element of the gradient by the logits that a filter left.
