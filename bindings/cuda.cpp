@@ -1,12 +1,13 @@
-// The extension module `slipstick._cuda`: what the core offers for CUDA, over raw addresses of a device's memory and handles of streams. Python has
-// checked shapes, types and devices and holds the tensors. Nothing here waits for a device, so the interpreter lock stays.
+// The extension module `slipstick._cuda`: what the core offers for CUDA, over raw addresses of a device's memory and handles of streams; the lowbit
+// room here, the others in cuda_ROOM.cpp. Python has checked shapes, types and devices and holds the tensors. Nothing here waits for a device, so
+// the interpreter lock stays.
 #include "slipstick/cuda.h"
 
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/string.h>
-#include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
+#include "cuda_arguments.h"
 #include "errors.h"
 #include "slipstick/lowbit_cuda.h"
 
@@ -14,17 +15,17 @@ namespace nb = nanobind;
 using namespace nb::literals;
 namespace lowbit = slipstick::lowbit;
 namespace cuda = slipstick::lowbit::cuda;
+using slipstick_bindings::Address;
+using slipstick_bindings::at;
+using slipstick_bindings::Place;
+using slipstick_bindings::queue;
 
 namespace {
 
-using Address = uintptr_t;
-using Place = std::tuple<int, Address>;  // device, stream
 using Numbers = std::tuple<nb::bytes, Address>;  // kernel_numbers, address of the tables
 using Sizes = std::tuple<int64_t, int64_t, int64_t, int64_t, int64_t, bool>;  // the fields of Blocks
 
-template <typename T> T* at(Address address) { return reinterpret_cast<T*>(address); }
 std::string_view view(const nb::bytes& bytes) { return {bytes.c_str(), bytes.size()}; }
-cuda::Queue queue(const Place& place) { return {std::get<0>(place), at<void>(std::get<1>(place))}; }
 cuda::DeviceFormat format(const Numbers& numbers) { return {view(std::get<0>(numbers)), at<void>(std::get<1>(numbers))}; }
 lowbit::Blocks blocks(const Sizes& sizes) {
   const auto [outer, rows, columns, block_rows, block_columns, shared] = sizes;
@@ -111,4 +112,6 @@ NB_MODULE(_cuda, module) {
   module.def("devices", &devices, "Name and compute capability of each device; UnsupportedError with CUDA's reason where there is none.");
   nb::module_ lowbit_module = module.def_submodule("lowbit");
   bind_lowbit(lowbit_module);
+  nb::module_ losses_module = module.def_submodule("losses");
+  slipstick_bindings::bind_cuda_losses(losses_module);
 }

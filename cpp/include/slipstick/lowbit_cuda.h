@@ -8,14 +8,12 @@
 #pragma once
 #include <string_view>
 
+#include "slipstick/cuda.h"
 #include "slipstick/lowbit.h"
 
 namespace slipstick::lowbit::cuda {
 
-struct Queue {
-  int device = 0;
-  void* stream = nullptr;  // a cudaStream_t
-};
+using slipstick::cuda::Queue;
 
 // What kernel_numbers() and kernel_tables() of a format gave, the latter in the device's memory (null where it gave nothing).
 struct DeviceFormat {

@@ -66,7 +66,7 @@ def linear_cross_entropy(
     w = class_weight[y] * token_weight; with class_weight the smoothed term weighs each class, as in torch.
 
     Args:
-        e: (..., width) torch tensor or NumPy array of float32, bfloat16, float16 or float64: the hidden states.
+        e: (..., width) torch tensor or NumPy array of float32, bfloat16, float16 or float64: the hidden states. On CUDA see row_statistics.
         c: (vocabulary, width), same dtype: the classifier. With process_group: the classes of this rank, in the order of the ranks.
         targets: (...) int64.
         bias: (vocabulary,) or None.
@@ -88,7 +88,7 @@ def linear_cross_entropy(
         IndexError: a target is no class. TypeError, ValueError: dtypes or shapes do not fit, an option is out of range.
     Notes:
         For "mean" and "sum" the gradients are computed with the loss where it will be differentiated: 3 products of the size of the logits,
-        as with materialised ones; elsewhere 4. They are held until the backward, which scales them. The loss is the same bits whether
+        as with materialised ones; elsewhere, and on CUDA, 4. They are held until the backward, which scales them. The loss is the same bits whether
         autograd records it or not. Errors: see ERROR_BOUNDS. loss >= 0 for every row without z_loss and weights below 0.
     """
     shift = _head.shift_of(_NAME, shift)
@@ -130,7 +130,7 @@ def linear_cross_entropy(
         token_weight=token_weight,
         return_lse=return_lse,
         filter_eps=filter_eps,
-        workspace=_head.workspace_bytes(_NAME, workspace),
+        workspace=_head.workspace_bytes(_NAME, workspace, e),
         threads=thread_count(_NAME, threads),
         **options,
     )

@@ -9,6 +9,7 @@ from slipstick._arguments import integer, is_torch
 from slipstick._core import losses as _core
 
 DEFAULT_WORKSPACE = 64 << 20
+CUDA_WORKSPACE = 256 << 20  # tiles wide enough for a GPU: 5120 classes of 8192 rows in bfloat16
 FORMATS = ("float32", "bfloat16", "float16", "float64")
 
 STATISTICS = ("target", "lse", "mean", "second_moment", "expected", "entropy", "maximum", "argmax", "topk", "collapsed")
@@ -103,9 +104,10 @@ def map_name(function: str, softcap: float | None, logit_map: str | None) -> tup
     return logit_map or "", 0.0
 
 
-def workspace_bytes(function: str, workspace: int | None) -> int:
+def workspace_bytes(function: str, workspace: int | None, hidden: Any = None) -> int:
+    """hidden: what the default is for."""
     if workspace is None:
-        return DEFAULT_WORKSPACE
+        return CUDA_WORKSPACE if is_torch(hidden) and hidden.device.type == "cuda" else DEFAULT_WORKSPACE
     check_number(function, "workspace", workspace, "a positive number of bytes", lambda x: 1 <= x < float("inf"))
     return min(int(workspace), 1 << 62)
 

@@ -68,16 +68,21 @@ def _refuse_tangents(arguments: tuple[Any, ...]) -> None:
             _refuse_forward_mode()
 
 
-def register(schema: str, kernel: Any, fake: Any, setup: Any = _nothing_to_keep, derivative: Any = _refuse, *, key: str = "CPU") -> None:
-    """Makes an operator of the house, its kernel under a dispatch key; without a derivative, a gradient by its inputs is refused."""
-    name = schema.partition("(")[0]
-    _LIBRARY.define(schema)
+def add_kernel(name: str, kernel: Any, key: str) -> None:
+    """A kernel of an operator under a dispatch key."""
 
     def checked_kernel(*arguments: Any) -> Any:
         _refuse_tangents(arguments)  # of a compiled program, which does not come by call()
         return kernel(*arguments)
 
     _LIBRARY.impl(name, checked_kernel, key)
+
+
+def register(schema: str, kernel: Any, fake: Any, setup: Any = _nothing_to_keep, derivative: Any = _refuse, *, key: str = "CPU") -> None:
+    """Makes an operator of the house, its kernel under a dispatch key; without a derivative, a gradient by its inputs is refused."""
+    name = schema.partition("(")[0]
+    _LIBRARY.define(schema)
+    add_kernel(name, kernel, key)
     torch.library.register_fake(f"slipstick::{name}", fake, lib=_LIBRARY)
     torch.library.register_autograd(f"slipstick::{name}", derivative, setup_context=setup, lib=_LIBRARY)
     op = getattr(torch.ops.slipstick, name)

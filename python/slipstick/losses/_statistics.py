@@ -21,7 +21,7 @@ ERROR_BOUNDS = {
     "two_heads_float64": 2.0**-48,
 }
 """What the tests hold the room to, on random normal inputs whose logits have a standard deviation of at most 4: units in the last place of a
-float32 lse, and errors of whole gradients relative to their norm. For 16 bits that is one rounding; an upstream gradient other than 1, or class_weight with label_smoothing, adds another. two_heads: of
+float32 lse, and errors of whole gradients relative to their norm. For 16 bits that is one rounding; an upstream gradient other than 1, or class_weight with label_smoothing, adds another, and so does CUDA for bfloat16. two_heads: of
 two_head_statistics, times 1 + the largest |logit| of both heads, and times V for the binary divergences."""
 
 
@@ -90,7 +90,7 @@ def row_statistics(
     Any differentiable function of them is a loss of the head: the backward is one more streamed pass, whatever the loss.
 
     Args:
-        hidden: (rows, width) torch tensor or NumPy array of float32, bfloat16, float16 or float64.
+        hidden: (rows, width) torch tensor or NumPy array of float32, bfloat16, float16 or float64. A CUDA tensor needs slipstick-cu13.
         weight: (vocabulary, width), same dtype; read in place where its rows are contiguous.
         targets: (rows,) int64 or None. Rows with ignore_index are skipped: their statistics are 0 (indices -1), and they get no gradient.
         bias: (vocabulary,) float or None.
@@ -102,7 +102,7 @@ def row_statistics(
         logit_map: None, or "stablemax" for sign(z) log(1 + |z|), whose softmax is StableMax (Prieto et al. 2025, arXiv:2501.04697).
         filter_eps: None for exact gradients. A number drops the elements of dz = p (a + b z) + ... below filter_eps (|a| + |b|), and spreads
             their sum evenly over the vocabulary; "auto" is 1/32 of the dtype's unit (Wijmans et al. 2024, arXiv:2411.09009).
-        workspace: bytes that the backward may use beyond the gradients; default 64 MiB. Fewer bytes make it slower, not less exact. Each thread
+        workspace: bytes that the backward may use beyond the gradients; default 64 MiB, on CUDA 256 MiB. Fewer bytes make it slower, not less exact. Each thread
             at work has buffers of its own besides, up to 1 KiB times (width + rows taken at once). Gradients of 16 bits by a weight take a sum
             in float32 besides where not all rows fit at once, or where filter_eps leaves more elements than a quarter of the bytes holds.
         threads: positive int; default see slipstick.set_num_threads, and torch's own count for tensors. No bit of the result depends on it.
@@ -112,12 +112,13 @@ def row_statistics(
         softcap and filter_eps are numbers: a tensor that asks for a gradient is refused.
     Raises:
         TypeError: dtypes differ or are none of those above. IndexError: a target is no class. ValueError: shapes do not fit, an option is out
-        of range, "target" is wanted without targets.
+        of range, "target" is wanted without targets. UnsupportedError: on CUDA, topk or filter_eps is asked for, or 16 bits of a torch before 2.8.
     Notes:
         Sums over the width are taken in float32 in blocks of 256 (float64 for float64), the sums of a row merged in float64; see
         ERROR_BOUNDS. lse - target >= 0 always. NaN in a row gives NaN in that row only (argmax and topk are
         then unspecified, -1 among them); with an infinite logit lse is its limit. Memory: 16 MiB and O(rows). Online sums: Milakov and Gimelshein 2018
-        (arXiv:1805.02867), algorithm 3.
+        (arXiv:1805.02867), algorithm 3. On CUDA logits are multiplied by torch in tiles of `workspace` bytes, its settings for TF32 and reduced
+        precision included, and the host does not wait: a target that is no class gives NaN in its row. The same bits in every run.
     """
     names = _head.wanted_names("row_statistics", want)
     topk = integer("row_statistics", "topk", topk)
@@ -144,7 +145,7 @@ def row_statistics(
         scale=scale if is_torch(hidden) and is_torch(scale) else _head.number("row_statistics", "scale", scale),
         ignore_index=int64("row_statistics", "ignore_index", ignore_index),
         filter_eps=filter_eps,
-        workspace=_head.workspace_bytes("row_statistics", workspace),
+        workspace=_head.workspace_bytes("row_statistics", workspace, hidden),
         threads=thread_count("row_statistics", threads),
     )
     return RowStatistics(found, names)

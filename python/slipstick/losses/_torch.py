@@ -1,6 +1,6 @@
 """torch operators over the core, torch.ops.slipstick.*: schema, kernel, fake and derivative of each.
 
-The core is given addresses. Gradients of statistics are one operator of their own, which has no derivative.
+The core is given addresses; kernels for CUDA are in _cuda.py. Gradients of statistics are one operator of their own, which has no derivative.
 """
 
 from __future__ import annotations
@@ -11,11 +11,14 @@ import torch
 
 from slipstick._arguments import torch_thread_count
 from slipstick._core import losses as _core
+from slipstick._errors import UnsupportedError
+from slipstick._extension import cuda_extension
 
 from . import _head
 from ._operators import ANY_DEVICE, call, call_as, register
 from ._statistics import TopK
 
+HAS_CUDA = cuda_extension() is not None  # asked once, so that torch.compile meets a constant
 _HEAD_ARGUMENTS = "Tensor hidden, Tensor weight, Tensor? targets, Tensor? bias"
 _HEAD_OPTIONS = "str map, float cap, float scale, int ignore_index, int workspace, float filter_eps, int threads"
 
@@ -81,16 +84,23 @@ def check_tensors(
     targets: torch.Tensor | None,
     bias: torch.Tensor | None,
     names: tuple[str, str] = ("hidden", "weight"),
+    *,
+    on_cuda: bool = False,
 ) -> None:
-    """Raises where tensors do not make a head on the processor."""
+    """Raises where tensors do not make a head on the processor, or, with on_cuda, on one device."""
     for name, tensor in ((names[0], hidden), (names[1], weight), ("targets", targets), ("bias", bias)):
         if tensor is None:
             continue
         if not isinstance(tensor, torch.Tensor):
             raise TypeError(f"{function}: {name} is a {type(tensor).__name__}; expected a torch.Tensor, as {names[0]} is one")
-        if tensor.device.type not in ("cpu", "meta"):
+        if on_cuda and tensor.device.type == "cuda":
+            if not HAS_CUDA:
+                raise UnsupportedError(
+                    f"{function}: {name} is on {tensor.device}; expected cpu, or slipstick-cu13 installed beside slipstick"
+                )
+        elif tensor.device.type not in ("cpu", "meta"):
             raise ValueError(f"{function}: {name} is on {tensor.device}; expected cpu")
-        if tensor.device.type != hidden.device.type:
+        if tensor.device != hidden.device:
             raise ValueError(f"{function}: {name} is on {tensor.device}; expected {hidden.device}, as {names[0]} is there")
     _head.check_shapes(function, hidden, weight, targets, bias, names)
     _head.check_dtypes(function, _name(hidden.dtype), _name(weight.dtype), names)
@@ -119,7 +129,7 @@ def _scaled(scale: float, factor: torch.Tensor | None) -> float:
     return scale if factor is None else scale * float(factor)
 
 
-def _empty_statistics(hidden: torch.Tensor, want: int, topk: int) -> list[torch.Tensor]:
+def empty_statistics(hidden: torch.Tensor, want: int, topk: int) -> list[torch.Tensor]:
     rows = hidden.shape[0]
     out = []
     for i, name in enumerate(_head.CORE_STATISTICS):
@@ -147,7 +157,7 @@ def _row_statistics(
     threads: int,
 ) -> tuple[torch.Tensor, ...]:
     head = CoreHead("row_statistics", hidden, weight, targets, bias, map, cap, _scaled(scale, factor), ignore_index)
-    out = _empty_statistics(hidden, want, topk)
+    out = empty_statistics(hidden, want, topk)
     addresses = [address(tensor) if want >> i & 1 else 0 for i, tensor in enumerate(out[: len(_head.CORE_STATISTICS)])]
     _core.row_statistics(head.core, *[*addresses, topk, address(out[-2]), address(out[-1]), torch_thread_count(threads)])
     return tuple(out)
@@ -163,8 +173,8 @@ def _row_statistics_fake(
     topk: int,
     *options: Any,
 ) -> tuple[torch.Tensor, ...]:
-    check_tensors("row_statistics", hidden, weight, targets, bias)
-    return tuple(_empty_statistics(hidden, want, topk))
+    check_tensors("row_statistics", hidden, weight, targets, bias, on_cuda=True)
+    return tuple(empty_statistics(hidden, want, topk))
 
 
 _BACKWARD = (
@@ -237,9 +247,9 @@ def _row_statistics_backward(
         torch_thread_count(threads),
     )
     if not need_factor:
-        return *out, _empty_factor_gradient(hidden, False)
+        return *out, empty_factor_gradient(hidden, False)
     assert factor is not None
-    by_factor = _factor_gradient(factor, hidden, out[0], head.bias, out[2])
+    by_factor = factor_gradient(factor, hidden, out[0], head.bias, out[2])
     return (
         out[0] if need_hidden else out[0].new_empty((0,)),
         out[1],
@@ -248,17 +258,17 @@ def _row_statistics_backward(
     )
 
 
-def _factor_gradient(
+def factor_gradient(
     factor: torch.Tensor, hidden: torch.Tensor, by_hidden: torch.Tensor, bias: torch.Tensor | None, by_bias: torch.Tensor
 ) -> torch.Tensor:
     """sum dz z / factor over the logits z before their map. As z is linear in hidden and bias, these and their gradients hold that sum."""
-    if float(factor) == 0:
+    if factor.device.type != "cuda" and float(factor) == 0:  # there the host would wait, and NaN says so
         raise ValueError("row_statistics: scale is 0; expected another number where its gradient is asked for")
     kind = sum_type(hidden.dtype)
     total = _sum_of_products(hidden.to(kind), by_hidden.to(kind))
     if bias is not None:
         total = total + _sum_of_products(bias, by_bias)
-    return total / float(factor)
+    return total / factor.to(torch.float64)
 
 
 def _sum_of_products(x: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
@@ -266,14 +276,14 @@ def _sum_of_products(x: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
     return torch.where(gradient == 0, 0, x * gradient).sum(dtype=torch.float64)
 
 
-def _empty_factor_gradient(hidden: torch.Tensor, need_factor: bool) -> torch.Tensor:
+def empty_factor_gradient(hidden: torch.Tensor, need_factor: bool) -> torch.Tensor:
     return hidden.new_empty(() if need_factor else (0,), dtype=torch.float64)
 
 
 def _row_statistics_backward_fake(*arguments: Any) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     hidden, weight, _, bias = arguments[:4]
     *need, need_factor = arguments[12:16]
-    return *empty_gradients(hidden, weight, bias, *need), _empty_factor_gradient(hidden, need_factor)
+    return *empty_gradients(hidden, weight, bias, *need), empty_factor_gradient(hidden, need_factor)
 
 
 def _keep_for_statistics(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor, ...]) -> None:
@@ -430,15 +440,17 @@ register(_CROSS_ENTROPY, _cross_entropy, _cross_entropy_fake, _keep_gradients, _
 
 def as_autocast(*tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
     """Tensors in the type that torch.autocast gives the operands of a linear layer."""
-    if not torch.is_autocast_enabled("cpu"):
+    device = "cuda" if tensors[0].device.type == "cuda" else "cpu"
+    if not torch.is_autocast_enabled(device):
         return tensors
-    kind = torch.get_autocast_dtype("cpu")
+    kind = torch.get_autocast_dtype(device)
     return tuple(x.to(kind) if isinstance(x, torch.Tensor) and x.is_floating_point() and x.dtype != torch.float64 else x for x in tensors)
 
 
 def readable(tensor: torch.Tensor | None) -> bool:
-    """Whether there are values to look at: none while a program is compiled, traced or transformed, and none on "meta"."""
-    if tensor is None or torch.compiler.is_compiling() or tensor.is_meta or torch._C._is_tracing():
+    """Whether there are values to look at: none while a program is compiled, traced or transformed, none on "meta", and none on CUDA, which the
+    host would have to wait for."""
+    if tensor is None or torch.compiler.is_compiling() or tensor.is_meta or tensor.is_cuda or torch._C._is_tracing():
         return False
     if torch._C._len_torch_dispatch_stack() or type(tensor) not in (torch.Tensor, torch.nn.Parameter):  # fake ones, and proxies of make_fx
         return False
@@ -473,7 +485,7 @@ def torch_statistics(
 ) -> dict[str, Any]:
     """The parts by name, and "topk", in `kind` or what row_statistics says. function: named by errors."""
     hidden, weight = as_autocast(hidden, weight)
-    check_tensors(function, hidden, weight, targets, bias)
+    check_tensors(function, hidden, weight, targets, bias, on_cuda=True)
     _head.check_topk(function, topk, weight.shape[0])
     # The gradient of the maximum goes to its index.
     want = _bits((*parts, "argmax") if "maximum" in parts else parts)
@@ -487,3 +499,7 @@ def torch_statistics(
         by_name["collapsed"] = _head.collapsed(found[0].detach(), found[1].detach(), _name(hidden.dtype))
     by_name["topk"] = TopK(by_name.pop("top_values"), by_name.pop("top_indices"))
     return by_name
+
+
+if HAS_CUDA:
+    from . import _cuda  # noqa: F401

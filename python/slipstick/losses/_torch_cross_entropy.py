@@ -39,7 +39,7 @@ def torch_linear_cross_entropy(
     shape = targets.shape
     rows, labels, weights = _shifted(e, targets, token_weight, shift)
     rows, c = as_autocast(rows, c)
-    check_tensors(_NAME, rows, c, labels, bias, ("e", "c"))
+    check_tensors(_NAME, rows, c, labels, bias, ("e", "c"), on_cuda=True)
     if process_group is None:
         _check_class_weight(_NAME, class_weight, c.shape[0], readable(class_weight))
     weighted_smoothing = class_weight is not None and label_smoothing > 0
@@ -56,7 +56,8 @@ def torch_linear_cross_entropy(
     constant_weights = not (differentiated and any(x is not None and x.requires_grad for x in (class_weight, token_weight)))
     # Gradients of float16 are rounded after the upstream gradient: a loss scale could not bring back what underflowed before it.
     at_once = reduction != "none" and not return_lse and not weighted_smoothing and rows.dtype != torch.float16
-    if process_group is None and constant_weights and at_once:
+    # On CUDA the logits are computed again in the backward, so gradients need not lie there before it.
+    if process_group is None and constant_weights and at_once and rows.device.type != "cuda":
         scaled = row_weight / row_weight.sum() if reduction == "mean" else row_weight
         need = [differentiated and x is not None and x.requires_grad for x in (rows, c, bias)]
         total, *_ = call_as(

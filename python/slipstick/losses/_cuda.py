@@ -1,0 +1,183 @@
+"""The operators of _torch.py for CUDA tensors: tiles of logits by torch's matmul, their rows by slipstick._cuda. Results and workspace are torch's;
+kernels join torch's current stream of the tensors' device, and the host waits for nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from slipstick._errors import UnsupportedError
+from slipstick._extension import cuda_extension
+
+from . import _head, _tiles
+from ._operators import add_kernel
+from ._torch import address, check_tensors, empty_factor_gradient, empty_gradients, empty_statistics, factor_gradient, sum_type
+
+if (extension := cuda_extension()) is None:
+    raise ImportError("slipstick.losses: slipstick._cuda is not installed")
+_kernels = extension.losses
+assert _kernels.SEGMENT_COLUMNS == _tiles.SEGMENT_COLUMNS
+
+_FORMATS = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2, torch.float64: 3}
+_MAPS = {"": 0, "softcap": 1, "stablemax": 2}
+
+
+def _place(x: torch.Tensor) -> tuple[int, int]:
+    return x.device.index, torch.cuda.current_stream(x.device).cuda_stream
+
+
+def _fields(tile: _tiles.Tile) -> tuple[Any, ...]:
+    head, x = tile.head, tile.products
+    return (
+        _FORMATS[x.dtype],
+        x.data_ptr(),
+        *x.shape,
+        x.stride(0),
+        tile.columns.start,
+        head.weight.shape[0],
+        address(head.bias),
+        head.scale,
+        address(head.factor),
+        _MAPS[head.map],
+        head.cap,
+        address(tile.targets),
+        head.ignore_index,
+    )
+
+
+class CudaKernels:
+    """RowKernels of _tiles.py. Each launches kernels and returns."""
+
+    def add_statistics(self, tile: _tiles.Tile, first: bool, everything: bool, sums: torch.Tensor, argmax: torch.Tensor) -> None:
+        x = tile.products
+        workspace = torch.empty(_kernels.statistics_bytes(_FORMATS[x.dtype], *x.shape), dtype=torch.uint8, device=x.device)
+        _kernels.add_statistics(
+            _place(x), _fields(tile), first, everything, workspace.data_ptr(), sums.data_ptr(), sums.stride(0), argmax.data_ptr()
+        )
+
+    def form_gradient(self, tile: _tiles.Tile, coefficients: _tiles.Coefficients, out: torch.Tensor) -> None:
+        of = coefficients
+        rows = (address(x) for x in (of.lse, of.a, of.b, of.c, of.d))
+        entries = 0 if of.index is None else of.index.shape[1]
+        single = entries, address(of.index), address(of.value)
+        to = _FORMATS[out.dtype], out.data_ptr(), out.stride(0)
+        _kernels.form_gradient(_place(tile.products), _fields(tile), *rows, *single, *to)
+
+
+def _head_of(
+    function: str,
+    hidden: torch.Tensor,
+    weight: torch.Tensor,
+    targets: torch.Tensor | None,
+    bias: torch.Tensor | None,
+    factor: torch.Tensor | None,
+    map: str,
+    cap: float,
+    scale: float,
+    ignore_index: int,
+    workspace: int,
+    filter_eps: float,
+) -> _tiles.TiledHead:
+    check_tensors(function, hidden, weight, targets, bias, on_cuda=True)
+    if filter_eps > 0:
+        raise UnsupportedError(f"{function}: filter_eps is {filter_eps} and hidden is on {hidden.device}; expected None there, or the CPU")
+    if hidden.dtype.itemsize == 2 and not hasattr(torch.ops.aten.mm, "dtype"):
+        raise UnsupportedError(
+            f"{function}: hidden has dtype {str(hidden.dtype).removeprefix('torch.')} on {hidden.device} and torch is {torch.__version__}; expected "
+            "torch 2.8 or later, whose products of 16 bits have a float32 result, or float32"
+        )
+    return _tiles.TiledHead(
+        hidden if hidden.stride(1) == 1 else hidden.contiguous(),
+        weight if weight.stride(1) == 1 else weight.contiguous(),
+        None if targets is None else targets.contiguous(),
+        None if bias is None else bias.to(sum_type(hidden.dtype)).contiguous(),
+        None if factor is None else factor.to(torch.float64),
+        map,
+        cap,
+        scale,
+        ignore_index,
+        workspace,
+    )
+
+
+def _row_statistics(
+    hidden: torch.Tensor,
+    weight: torch.Tensor,
+    targets: torch.Tensor | None,
+    bias: torch.Tensor | None,
+    factor: torch.Tensor | None,
+    want: int,
+    topk: int,
+    map: str,
+    cap: float,
+    scale: float,
+    ignore_index: int,
+    workspace: int,
+    filter_eps: float,
+    threads: int,
+) -> tuple[torch.Tensor, ...]:
+    if topk > 0:
+        raise UnsupportedError(f"row_statistics: topk is {topk} and hidden is on {hidden.device}; expected 0 there, or the CPU")
+    options = map, cap, scale, ignore_index, workspace, 0.0  # a filter is the backward's
+    head = _head_of("row_statistics", hidden, weight, targets, bias, factor, *options)
+    out = empty_statistics(hidden, 0, 0)
+    names = [name for i, name in enumerate(_head.CORE_STATISTICS) if want >> i & 1]
+    with _tiles.without_autocast(hidden):
+        found = _tiles.statistics(head, bool({"mean", "second_moment", "expected"} & set(names)), CudaKernels())
+    for i, name in enumerate(_head.CORE_STATISTICS):
+        if name in names:
+            out[i] = found[name].clone() if name == "target" else found[name]  # the sums that it is a part of may go
+    return tuple(out)
+
+
+def _row_statistics_backward(
+    hidden: torch.Tensor,
+    weight: torch.Tensor,
+    targets: torch.Tensor | None,
+    bias: torch.Tensor | None,
+    factor: torch.Tensor | None,
+    lse: torch.Tensor | None,
+    a: torch.Tensor | None,
+    b: torch.Tensor | None,
+    c: torch.Tensor | None,
+    d: torch.Tensor | None,
+    index: torch.Tensor | None,
+    value: torch.Tensor | None,
+    need_hidden: bool,
+    need_weight: bool,
+    need_bias: bool,
+    need_factor: bool,
+    map: str,
+    cap: float,
+    scale: float,
+    ignore_index: int,
+    workspace: int,
+    filter_eps: float,
+    threads: int,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    options = map, cap, scale, ignore_index, workspace, filter_eps
+    head = _head_of("row_statistics_backward", hidden, weight, targets, bias, factor, *options)
+    out = empty_gradients(hidden, weight, bias, need_hidden or need_factor, need_weight, need_bias or need_factor)
+    coefficients = _tiles.Coefficients(
+        *(None if x is None else x.to(torch.float64).contiguous() for x in (lse, a, b, c, d)),
+        None if index is None else index.contiguous(),
+        None if value is None else value.to(torch.float64).contiguous(),
+    )
+    with _tiles.without_autocast(hidden):
+        _tiles.gradients(head, coefficients, *(x if x.numel() else None for x in out), CudaKernels())
+    if not need_factor:
+        return *out, empty_factor_gradient(hidden, False)
+    assert factor is not None
+    by_factor = factor_gradient(factor, hidden, out[0], head.bias, out[2])
+    return (
+        out[0] if need_hidden else out[0].new_empty((0,)),
+        out[1],
+        out[2] if need_bias else out[2].new_empty((0,)),
+        by_factor,
+    )
+
+
+add_kernel("row_statistics", _row_statistics, "CUDA")
+add_kernel("row_statistics_backward", _row_statistics_backward, "CUDA")

@@ -1,0 +1,249 @@
+# Contract: statistics and gradients by tiles of logits, as CUDA tensors take them, are those of the definitions: within the room's bounds of a
+# float64 oracle, the same bits for tiles of every size, with the CPU's fate of NaN, infinities, ignored rows and ties. Everything but the launch runs
+# here: the operators' Python with the kernels' own source, compiled for the host; the oracle is torch in float64 and shares no code with them.
+from __future__ import annotations
+
+import losses_tiles_host
+import pytest
+
+from slipstick import UnsupportedError, losses
+
+torch = pytest.importorskip("torch")
+pytestmark = [pytest.mark.torch]
+
+LIBRARY = losses_tiles_host.compiled()
+if LIBRARY is None:
+    pytest.skip("no C++ compiler", allow_module_level=True)
+
+NAMES = ("target", "lse", "mean", "second_moment", "expected", "maximum", "argmax")
+ALL = (1 << len(NAMES)) - 1
+DTYPES = [torch.float32, torch.bfloat16, torch.float16, torch.float64]
+SHAPES = [(1, 3, 1), (5, 16, 7), (3, 8, 1023), (7, 33, 1025), (12, 48, 3000), (2, 0, 9), (0, 4, 5)]
+MAPS = [("", 0.0), ("softcap", 3.0), ("stablemax", 0.0)]
+
+
+@pytest.fixture
+def operators(monkeypatch):
+    return losses_tiles_host.cuda_operators(monkeypatch, LIBRARY)
+
+
+def head(rows, width, vocabulary, dtype, seed=0):
+    torch.manual_seed(seed)
+    hidden = torch.randn(rows, width, dtype=torch.float64).to(dtype)
+    weight = (torch.randn(vocabulary, width, dtype=torch.float64) * 2 / max(1, width) ** 0.5).to(dtype)
+    bias = torch.randn(vocabulary, dtype=torch.float64).to(dtype)
+    targets = torch.randint(0, vocabulary, (rows,))
+    targets[1::4] = -100
+    return hidden, weight, targets, bias
+
+
+def options(map=("", 0.0), scale=1.0, workspace=1 << 26, filter_eps=0.0):
+    return (*map, scale, -100, workspace, filter_eps, 1)
+
+
+def logits(hidden, weight, bias, map, scale):
+    z = scale * (hidden @ weight.T + (0 if bias is None else bias))
+    if map[0] == "softcap":
+        return map[1] * torch.tanh(z / map[1])
+    return z.sign() * torch.log1p(z.abs()) if map[0] == "stablemax" else z
+
+
+def exact_statistics(z, targets):
+    p = torch.softmax(z, 1)
+    found = [
+        z.gather(1, targets.clamp(min=0)[:, None])[:, 0], torch.logsumexp(z, 1), z.mean(1), (z * z).mean(1), (p * z).sum(1), z.amax(1)
+    ]  # fmt: skip
+    ignored = targets == -100
+    return [x.masked_fill(ignored, 0) for x in found], z.argmax(1).masked_fill(ignored, -1)
+
+
+def close(got, want, dtype):
+    """Within some units of the sums' type of what is added up."""
+    unit = 2.0**-50 if dtype == torch.float64 else 2.0**-21
+    return ((got - want).abs() <= unit * (1 + want.abs()) * 16).all()
+
+
+@pytest.mark.parametrize("map", MAPS, ids=lambda map: map[0] or "none")
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_statistics_are_those_of_float64(operators, dtype, shape, map):
+    hidden, weight, targets, bias = head(*shape, dtype)
+    if shape[0] == 0:
+        found = operators._row_statistics(hidden, weight, targets, bias, None, ALL, 0, *options(map))
+        assert [x.shape[0] for x in found[:-2]] == [0] * len(NAMES)
+        return
+    factor = torch.tensor(0.5, dtype=torch.float64)
+    want, argmax = exact_statistics(logits(hidden.double(), weight.double(), bias.double(), map, -0.35), targets)
+    for workspace in (1, 5000, 1 << 26):  # one row, some rows, all of them at once
+        found = operators._row_statistics(hidden, weight, targets, bias, factor, ALL, 0, *options(map, -0.7, workspace))
+        for name, got, exact in zip(NAMES, found, want, strict=False):
+            assert got.dtype == torch.float64 and close(got, exact, dtype), name
+        assert torch.equal(found[6], argmax)
+        lean = operators._row_statistics(hidden, weight, targets, bias, factor, 0b0100011, 0, *options(map, -0.7, workspace))
+        assert torch.equal(lean[0], found[0]) and torch.equal(lean[1], found[1]) and lean[2].numel() == 0
+        assert (found[1] >= found[0]).all()
+
+
+def test_tiles_of_every_size_give_the_same_bits(operators):
+    """The products are exact: small integers."""
+    torch.manual_seed(1)
+    hidden, weight = torch.randint(-3, 4, (9, 5)).float(), torch.randint(-3, 4, (5000, 5)).float()
+    targets = torch.randint(0, 5000, (9,))
+    upstream = torch.rand(9, dtype=torch.float64)
+    results = []
+    for workspace in (1, 4096, 9 * 1024 * 4, 9 * 2048 * 4, 1 << 26):
+        found = operators._row_statistics(hidden, weight, targets, None, None, ALL, 0, *options(workspace=workspace))
+        index, value = targets[:, None], -upstream[:, None]
+        of = (found[1], upstream, None, None, None, index, value)
+        made = operators._row_statistics_backward(
+            hidden, weight, targets, None, None, *of, False, True, False, False, *options(workspace=max(workspace, 9 * 1024 * 4))
+        )
+        results.append((*found[:7], made[1]))
+    for other in results[1:]:
+        for one, same in zip(results[0], other, strict=True):
+            assert torch.equal(one, same)
+
+
+@pytest.mark.parametrize("map", MAPS, ids=lambda map: map[0] or "none")
+@pytest.mark.parametrize("with_bias", [True, False])
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_gradients_are_those_of_float64(operators, dtype, with_bias, map):
+    for shape in ((5, 16, 7), (7, 33, 1025), (9, 48, 3000)):
+        hidden, weight, targets, bias = head(*shape, dtype)
+        bias = bias if with_bias else None
+        factor = torch.tensor(-0.7, dtype=torch.float32)
+        exact = [x.to(torch.float64, copy=True).requires_grad_() for x in (hidden, weight, *([bias] if with_bias else []), factor)]
+        z = logits(exact[0], exact[1], exact[2] if with_bias else None, map, exact[-1])
+        (target, lse, mean, second, expected, maximum), argmax = exact_statistics(z, targets)
+        torch.manual_seed(3)
+        by = {name: torch.randn(shape[0], dtype=torch.float64) for name in NAMES[:-1]}
+        parts = {"target": target, "lse": lse, "mean": mean, "second_moment": second, "expected": expected, "maximum": maximum}
+        wanted = torch.autograd.grad(sum((by[name] * part).sum() for name, part in parts.items()), exact)
+        vocabulary = shape[2]
+        found = operators._row_statistics(hidden, weight, targets, bias, factor, ALL, 0, *options(map))
+        a = by["lse"] + by["expected"] * (1 - found[4])
+        index = torch.stack((targets, argmax), 1)
+        value = torch.stack((by["target"], by["maximum"]), 1)
+        of = (found[1], a, by["expected"], 2 * by["second_moment"] / vocabulary, by["mean"] / vocabulary, index, value)
+        for workspace in (1, 9 * 1024 * 6, 1 << 26):
+            made = operators._row_statistics_backward(
+                hidden, weight, targets, bias, factor, *of, True, True, with_bias, True, *options(map, workspace=workspace)
+            )
+            kinds = [
+                hidden.dtype,
+                weight.dtype,
+                *([found[1].dtype if dtype == torch.float64 else torch.float32] * with_bias),
+                torch.float64,
+            ]
+            bound = losses.ERROR_BOUNDS[f"gradient_{str(dtype).removeprefix('torch.')}"]
+            bound *= 2 if dtype == torch.bfloat16 else 1  # rounded as operands, too
+            made = [x for x in made if x.numel()]
+            for got, want, kind in zip(made, wanted, kinds, strict=True):
+                assert got.dtype == kind
+                if want.ndim == 0:  # a sum that may cancel, of products of the rounded gradient
+                    terms = (hidden.double() * wanted[0]).abs().sum() / 0.7
+                    assert (got - want).abs() <= max(bound, 1e-6 if dtype != torch.float64 else 0) * terms
+                else:
+                    assert ((got.double() - want).norm() <= bound * want.norm()).item()
+
+
+def test_unwanted_gradients_are_not_made(operators):
+    hidden, weight, targets, bias = head(6, 4, 50, torch.bfloat16)
+    ones = torch.ones(6, dtype=torch.float64)
+    of = (ones, ones, None, None, None, None, None)
+    for need in [(True, False, False), (False, True, False), (False, False, True), (False, False, False)]:
+        made = operators._row_statistics_backward(hidden, weight, targets, bias, None, *of, *need, False, *options())
+        assert [x.numel() > 0 for x in made] == [*need, False]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_nan_infinities_and_ignored_rows_have_the_fate_of_the_cpu(operators, dtype):
+    hidden, weight, targets, bias = head(8, 6, 1500, dtype)
+    targets[:] = torch.arange(8) * 3
+    targets[5] = -100
+    hidden[2], hidden[5] = float("nan"), float("nan")
+    bias[700], bias[1400] = float("-inf"), float("-inf")
+    want = ("target", "lse", "mean", "expected", "maximum", "argmax")
+    for extra in (None, 3):
+        if extra is not None:
+            bias[extra] = float("inf")
+        cpu = losses.row_statistics(hidden, weight, targets, bias=bias, want=want, threads=1)
+        found = dict(zip(NAMES, operators._row_statistics(hidden, weight, targets, bias, None, ALL, 0, *options()), strict=False))
+        for name in want[:-1]:
+            torch.testing.assert_close(found[name].to(dtype), getattr(cpu, name), equal_nan=True, rtol=1e-5, atol=1e-5)
+        assert found["argmax"][5] == -1 and found["lse"][5] == 0
+    bias[3] = 0.0
+    inputs = [x.clone().requires_grad_() for x in (hidden, weight, bias)]
+    cpu = losses.row_statistics(inputs[0], inputs[1], targets, bias=inputs[2], want=("target", "lse"), threads=1)
+    upstream = torch.linspace(1, 2, 8, dtype=torch.float64)
+    upstream[2] = 0  # the row that is NaN
+    by_cpu = torch.autograd.grad(((cpu.lse - cpu.target).double() * upstream).sum(), inputs)
+    found = operators._row_statistics(hidden, weight, targets, bias, None, 0b11, 0, *options())
+    of = (found[1], upstream, None, None, None, targets[:, None], -upstream[:, None])
+    made = operators._row_statistics_backward(hidden, weight, targets, bias, None, *of, True, True, True, False, *options())
+    torch.testing.assert_close(made[0][[0, 1, 3, 4, 5, 6, 7]], by_cpu[0][[0, 1, 3, 4, 5, 6, 7]], rtol=1e-4, atol=1e-5)
+    assert (made[0][5] == 0).all() and made[0][2].isnan().all()
+
+
+def test_an_empty_softmax_is_minus_infinity(operators):
+    hidden, weight, targets, _ = head(3, 4, 20, torch.float32)
+    bias = torch.full((20,), float("-inf"))
+    targets[:] = 1
+    found = operators._row_statistics(hidden, weight, targets, bias, None, 0b11, 0, *options())
+    assert (found[1] == float("-inf")).all()
+
+
+def test_the_lowest_of_equal_maxima_is_taken(operators):
+    hidden, weight = torch.ones(4, 1), torch.zeros(5000, 1)
+    for places in ([4999], [17, 18], [1023, 1024], [3, 2050, 4100], [31, 32]):
+        weight.zero_()
+        weight[places] = 1
+        found = operators._row_statistics(hidden, weight, None, None, None, 0b1100010, 0, *options(workspace=20000))
+        assert (found[6] == places[0]).all()
+
+
+def test_a_target_that_is_no_class_gives_nan_and_nothing_else(operators):
+    hidden, weight, targets, bias = head(6, 4, 30, torch.float32)
+    targets[:] = torch.tensor([0, 30, -1, -100, 2, 29])
+    found = operators._row_statistics(hidden, weight, targets, bias, None, 0b11, 0, *options())
+    assert found[0].isnan().tolist() == [False, True, True, False, False, False] and not found[1].isnan().any()
+    ones = torch.ones(6, dtype=torch.float64)
+    of = (found[1], ones, None, None, None, targets[:, None], -ones[:, None])
+    made = operators._row_statistics_backward(hidden, weight, targets, bias, None, *of, True, False, False, False, *options())
+    assert made[0].isnan().any(1).tolist() == [False, True, True, False, False, False]
+
+
+def test_rows_apart_and_columns_apart_are_read(operators):
+    hidden, weight, targets, bias = head(6, 8, 40, torch.float32)
+    want = operators._row_statistics(hidden, weight, targets, bias, None, ALL, 0, *options())
+    wide = torch.zeros(6, 20)
+    wide[:, 3:11] = hidden
+    got = operators._row_statistics(wide[:, 3:11], weight.T.contiguous().T, targets, bias, None, ALL, 0, *options())
+    for one, other in zip(want, got, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_what_kernels_do_not_take_is_refused_by_name(operators):
+    hidden, weight, targets, bias = head(3, 4, 5, torch.float32)
+    with pytest.raises(UnsupportedError, match="topk is 2 and hidden is on cpu; expected 0 there, or the CPU"):
+        operators._row_statistics(hidden, weight, targets, bias, None, ALL, 2, *options())
+    ones = torch.ones(3, dtype=torch.float64)
+    of = (ones, ones, None, None, None, None, None)
+    with pytest.raises(UnsupportedError, match=r"filter_eps is 0\.5 and hidden is on cpu; expected None there"):
+        operators._row_statistics_backward(hidden, weight, targets, bias, None, *of, True, True, True, False, *options(filter_eps=0.5))
+
+
+def test_tiles_keep_to_the_workspace():
+    from slipstick.losses import _tiles
+
+    for rows, vocabulary, each, workspace in (
+        (8192, 256000, 6, 1 << 28),
+        (1, 50257, 4, 1 << 26),
+        (1 << 20, 128256, 6, 1 << 26),
+        (3, 10, 4, 1),
+    ):
+        high, wide = _tiles.tile_shape(rows, vocabulary, each, workspace)
+        assert 1 <= high <= rows and 1 <= wide <= vocabulary
+        assert high * wide * each <= workspace or high == 1
+        assert wide == vocabulary or wide % _tiles.SEGMENT_COLUMNS == 0
+    assert _tiles.tile_shape(8192, 256000, 6, 1 << 28) == (8192, 5120)
