@@ -114,4 +114,6 @@ NB_MODULE(_cuda, module) {
   bind_lowbit(lowbit_module);
   nb::module_ losses_module = module.def_submodule("losses");
   slipstick_bindings::bind_cuda_losses(losses_module);
+  nb::module_ sketch_module = module.def_submodule("sketch");
+  slipstick_bindings::bind_cuda_sketch(sketch_module);
 }

@@ -14,5 +14,6 @@ template <typename T> T* at(Address address) { return reinterpret_cast<T*>(addre
 inline slipstick::cuda::Queue queue(const Place& place) { return {std::get<0>(place), at<void>(std::get<1>(place))}; }
 
 void bind_cuda_losses(nanobind::module_& module);
+void bind_cuda_sketch(nanobind::module_& module);
 
 }  // namespace slipstick_bindings

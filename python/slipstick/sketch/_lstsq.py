@@ -70,7 +70,7 @@ def lstsq(
 
     Args:
         A: (n, d), float32 or float64 in any memory order; integers are converted. All sums are in float64.
-        b: (n,) or (n, k). A, b and weights may be torch tensors on the CPU: x is one then, of their dtype (float64 for integers), and differentiable, also twice, in all three
+        b: (n,) or (n, k). A, b and weights may be torch tensors on the CPU or, with slipstick-cu13, on one CUDA device: x is one then, of their dtype (float64 for integers), and differentiable, also twice, in all three
             where A has full rank.
         ridge: 0 or more; not scaled by n.
         weights: None or (n,), 0 or more.
@@ -90,7 +90,7 @@ def lstsq(
         RuntimeWarning: even QR could not be certified: backward_error says how far off x may be. x is out of the range of float64:
             backward_error is inf.
     Notes:
-        When `certified`, the backward error is at most max(2 x that of Householder QR, 4 eps). Solvers, in order of cost: Gram matrix with
+        On CUDA, passes over A run on the device, small dense work on the host, which waits for them. When `certified`, the backward error is at most max(2 x that of Householder QR, 4 eps). Solvers, in order of cost: Gram matrix with
         refinement, Gram matrix of A R^-1 with R from a sketch, conjugate gradients with that R, Householder QR. The certificate is the
         estimate of Karlson and Walden 1997 with the singular values of the triangular factor (Epperly, Meier and Nakatsukasa 2024).
     """
@@ -129,23 +129,23 @@ def of_arrays(
         _arguments.thread_count(where, threads),
         lost=lost,
     )
-    tolerance = DEFAULT_TOLERANCE if rtol is None else _arguments.non_negative(where, "rtol", rtol)
-    method = _arguments.one_of(where, "method", method, METHODS)
+    return of_problem(problem, method, rtol, right.ndim == 1)
+
+
+def of_problem(problem: Problem, method: str, rtol: float | None, flat: bool) -> LstsqResult:
+    """lstsq of a checked problem. flat: b has one dimension."""
+    tolerance = DEFAULT_TOLERANCE if rtol is None else _arguments.non_negative(problem.where, "rtol", rtol)
+    method = _arguments.one_of(problem.where, "method", method, METHODS)
     try:
-        return _result(problem, _solve(problem, method, tolerance), tolerance, right.ndim == 1)
+        return _result(problem, _solve(problem, method, tolerance), tolerance, flat)
     except _solvers.OutOfScale as far:
         of_a, of_b = far.args
-    scaled = dataclasses.replace(
-        problem,
-        A=np.ldexp(problem.A.astype(np.float64), -of_a),
-        b=np.ldexp(problem.b.astype(np.float64), -of_b),
-        ridge=float(np.ldexp(problem.ridge, -2 * of_a)),
-    )
-    return scaled_back(_result(scaled, _solve(scaled, method, tolerance), tolerance, right.ndim == 1), of_a, of_b)
+    scaled = problem.brought_near_one(of_a, of_b)
+    return scaled_back(_result(scaled, _solve(scaled, method, tolerance), tolerance, flat), of_a, of_b, level=5)
 
 
-def scaled_back(result: LstsqResult, of_a: int, of_b: int) -> LstsqResult:
-    """The result for A 2^of_a and b 2^of_b. Where x is no float64 then, nothing vouches for what is left of it."""
+def scaled_back(result: LstsqResult, of_a: int, of_b: int, level: int = 4) -> LstsqResult:
+    """The result for A 2^of_a and b 2^of_b. Where x is no float64 then, nothing vouches for what is left of it. level: of the warning's caller."""
     with np.errstate(over="ignore", under="ignore"):
         x = np.ldexp(result.x, of_b - of_a)
         residual_norm = np.ldexp(result.residual_norm, of_b)
@@ -153,7 +153,7 @@ def scaled_back(result: LstsqResult, of_a: int, of_b: int) -> LstsqResult:
     greatest = float(np.abs(x).max(initial=0.0))
     representable = bool(np.finfo(np.float64).tiny <= greatest < np.inf or not np.any(result.x))
     if not representable:
-        warnings.warn("lstsq: x is out of the range of float64", RuntimeWarning, stacklevel=4)
+        warnings.warn("lstsq: x is out of the range of float64", RuntimeWarning, stacklevel=level)
     return dataclasses.replace(
         result,
         x=x,
@@ -203,9 +203,7 @@ def _pilot_condition(problem: Problem) -> float:
     d = problem.columns
     rows = min(PILOT_ROWS_A_COLUMN * d + 8, problem.rows)
     picked = np.arange(rows) * problem.rows // rows
-    pilot = problem.A[picked].astype(np.float64)
-    if problem.scale is not None:
-        pilot *= problem.scale[picked, None]
+    pilot = problem.rows_at(picked)
     if not np.isfinite(pilot).all():
         return 1.0  # the Gram pass will say where
     if problem.ridge:
@@ -251,7 +249,7 @@ def _result(problem: Problem, solution: _solvers.Solution, tolerance: float, fla
         warnings.warn(
             f"lstsq: backward error is {solution.backward_error:.1e} by {solution.method}, above the tolerance {tolerance:.1e}; x may be inaccurate",
             RuntimeWarning,
-            stacklevel=4,
+            stacklevel=5,
         )
     return LstsqResult(
         x=solution.x[:, 0] if flat else solution.x,

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from slipstick._arguments import is_torch
 from slipstick._core import sketch as _core
 
 from . import _arguments
@@ -32,14 +33,15 @@ def sketch(
     first_row: int = 0,
     weights: Any = None,
     threads: int | None = None,
-) -> np.ndarray[Any, Any]:
+) -> Any:
     """S A for a random S [rows, n] with E[S^T S] = I, in one read of A.
 
     Column i of S depends on (kind, seed, rows, nonzeros) and on the global number of row i of A, first_row + i, alone. So sketches of parts
     add up to that of the whole (up to rounding), in any order and on any machine.
 
     Args:
-        A: (n, d), float32 or float64 in any memory order, or a SciPy sparse matrix, whose rows are made dense in chunks; NaN and infinity go where their row goes.
+        A: (n, d), float32 or float64 in any memory order, or a SciPy sparse matrix, whose rows are made dense in chunks; NaN and infinity go where their row goes. A torch tensor on CUDA, with
+            slipstick-cu13, is sketched there: kinds "sjlt" and "countsketch", the signs and places of the CPU, sums that differ in the last bits.
         kind: "srht": rows of the randomised Hadamard transform, sampled without replacement (Tropp 2011, arXiv:1011.1595), streamed: dense, any n,
             no padding in memory; chunks cost least when they begin and end at multiples of 512. "sjlt": `nonzeros` entries of +-1/sqrt(nonzeros) a row of A, one in each of as many bands (Kane and Nelson 2014,
             arXiv:1012.1577, block construction); "countsketch": one nonzero (Clarkson and Woodruff 2013, arXiv:1207.6365); "gaussian":
@@ -53,7 +55,7 @@ def sketch(
         weights: None or (n,), 0 or more: row i is multiplied by its square root.
         threads: does not change a bit of the result.
     Returns:
-        float64 (rows, d).
+        float64 (rows, d); for a tensor on CUDA, one there.
     Raises:
         TypeError: an argument is of the wrong type or dtype.
         ValueError: an argument is out of range.
@@ -66,8 +68,13 @@ def sketch(
         nonzeros = default
     elif kind != "sjlt":
         raise ValueError(f"{where}: nonzeros is {nonzeros} with kind {kind!r}; expected none, it belongs to 'sjlt'")
-    matrix = _checked(where, "A", A)
     first = _arguments.first_row(where, "first_row", first_row)
+    if is_torch(A) and A.device.type == "cuda":
+        from . import _cuda
+
+        of_row = _arguments.positive_integer(where, "nonzeros", nonzeros)
+        return _cuda.sketch(where, A, name, _arguments.seed_of(where, seed), count, of_row, first, weights)
+    matrix = _checked(where, "A", A)
     scale, key = _arguments.row_scale(where, weights, matrix.shape[0]), _arguments.seed_of(where, seed)
     count_of_nonzeros, workers = _arguments.positive_integer(where, "nonzeros", nonzeros), _arguments.thread_count(where, threads)
     return _applied(where, name, key, count_of_nonzeros, matrix, scale, first, count, workers)

@@ -87,10 +87,32 @@ class Problem:
             if self.scale is not None:
                 block *= self.scale[start:stop, None]
             yield block
+        yield from self.ridge_rows()
+
+    def ridge_rows(self) -> Iterator[Array]:
         if self.ridge:
+            d = self.columns
             block = np.zeros((d, d + self.rights), order="F")
             block[:, :d] = np.sqrt(self.ridge) * np.eye(d)
             yield block
+
+    def rows_at(self, picked: Array) -> Array:
+        """Rows of A, scaled, in float64."""
+        rows = self.A[picked].astype(np.float64)
+        return rows if self.scale is None else rows * self.scale[picked, None]
+
+    def homogeneous(self) -> Problem:
+        """The same with b = 0, which takes no memory; its passes are counted anew."""
+        return dataclasses.replace(self, b=np.broadcast_to(np.zeros((1, 1)), self.b.shape), passes=0)
+
+    def brought_near_one(self, of_a: int, of_b: int) -> Problem:
+        """The problem of A 2^-of_a and b 2^-of_b."""
+        return dataclasses.replace(
+            self,
+            A=np.ldexp(self.A.astype(np.float64), -of_a),
+            b=np.ldexp(self.b.astype(np.float64), -of_b),
+            ridge=float(np.ldexp(self.ridge, -2 * of_a)),
+        )
 
     def refuse_non_finite(self) -> None:
         _arguments.refuse_non_finite(self.where, "A", self.A)

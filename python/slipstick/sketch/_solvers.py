@@ -201,8 +201,7 @@ def by_conjugate_gradients(problem: Problem, tolerance: float) -> Solution | Non
     if preconditioner is None:
         return None
     inverse = preconditioner.inverse
-    zero = np.broadcast_to(np.zeros((1, 1)), problem.b.shape)
-    homogeneous = dataclasses.replace(problem, b=zero, passes=0)
+    homogeneous = problem.homogeneous()
     most_steps, enough = 30, 1e-8  # a restart squares what is left
 
     def solve(gradient: Array) -> Array:

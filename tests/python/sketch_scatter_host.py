@@ -1,0 +1,43 @@
+"""slipstick._cuda.sketch without a device: the kernels' own source, compiled for the host, a loop in place of each launch."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import pathlib
+import shutil
+import subprocess
+import tempfile
+
+ROOT = pathlib.Path(__file__).parents[2]
+i32, i64, u64, pointer = ctypes.c_int, ctypes.c_int64, ctypes.c_uint64, ctypes.c_void_p
+
+
+class Host:
+    """The functions of slipstick._cuda.sketch."""
+
+    def __init__(self, library):
+        self.library = library
+
+    def sjlt_bytes(self, *sizes):
+        return self.library.slipstick_test_sjlt_bytes(*sizes)
+
+    def sjlt(self, place, *arguments):
+        self.library.slipstick_test_sjlt(*arguments)
+
+
+def compiled():
+    """The library, or None where there is no compiler."""
+    compiler = shutil.which(os.environ.get("CXX", "c++"))
+    if compiler is None:
+        return None
+    with tempfile.TemporaryDirectory() as folder:
+        file = pathlib.Path(folder, "scatter.so")
+        command = [compiler, "-std=c++17", "-O2", "-ffp-contract=off", "-shared", "-fPIC", f"-I{ROOT}/cpp/include", f"-I{ROOT}/cpp"]
+        subprocess.run([*command, str(ROOT / "tests/cpp/sketch_scatter_host.cpp"), "-o", str(file)], check=True)
+        library = ctypes.CDLL(str(file))
+    library.slipstick_test_sjlt_bytes.restype = i64
+    library.slipstick_test_sjlt_bytes.argtypes = [i64] * 4
+    library.slipstick_test_sjlt.argtypes = [u64, i64, i64, pointer, i32, *[i64] * 4, pointer, u64, pointer, pointer]
+    library.slipstick_test_sjlt.restype = None
+    return library

@@ -1,0 +1,122 @@
+# Contract: on CUDA the sparse sketch has the CPU's signs at the CPU's places, lstsq is certified as on the CPU, also where the rank is deficient, and both
+# give the same bits in every run. The arithmetic and the passes are proven on the host (test_sketch_scatter_torch.py); this is for what only a device
+# can show. Without a device, that each call reaches CUDA and says cleanly that there is none.
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from slipstick import UnsupportedError, sketch
+from slipstick._extension import cuda_extension
+
+torch = pytest.importorskip("torch")
+
+pytestmark = [pytest.mark.torch, pytest.mark.cuda]
+
+INSTALLED = cuda_extension() is not None
+WITH_DEVICE = INSTALLED and torch.cuda.is_available()
+needs_device = pytest.mark.skipif(not WITH_DEVICE, reason="no CUDA device" if INSTALLED else "slipstick._cuda is not installed")
+needs_no_device = pytest.mark.skipif(not INSTALLED or torch.cuda.is_available(), reason="needs slipstick._cuda and no device")
+
+
+@needs_device
+@pytest.mark.parametrize("nonzeros", [1, 4])
+@pytest.mark.parametrize("shape", [(0, 3), (1, 1), (7, 5), (2049, 9), (70_000, 33), (500_000, 100)], ids=str)
+def test_sums_that_are_exact_are_those_of_the_cpu_to_the_bit(shape, nonzeros):
+    a = torch.from_numpy(np.random.default_rng(0).integers(-9, 10, shape)).double()
+    for rows, seed, first in ((nonzeros, 0, 0), (17, 2**64 - 1, 5), (1500, 3, 2**40)):
+        want = sketch.sketch(a.numpy(), kind="sjlt", rows=rows, nonzeros=nonzeros, seed=seed, first_row=first)
+        got = sketch.sketch(a.cuda(), kind="sjlt", rows=rows, nonzeros=nonzeros, seed=seed, first_row=first)
+        np.testing.assert_array_equal(got.cpu().numpy(), want)
+        got = sketch.sketch(a.float().cuda(), kind="sjlt", rows=rows, nonzeros=nonzeros, seed=seed, first_row=first)
+        np.testing.assert_array_equal(got.cpu().numpy(), want)
+
+
+@needs_device
+@pytest.mark.parametrize("nonzeros", [2, 3, 5, 8, 64])
+def test_any_sums_are_those_of_the_cpu_up_to_rounding_and_the_same_in_every_run(nonzeros):
+    random = np.random.default_rng(1)
+    whole, weights = torch.from_numpy(random.standard_normal((50_000, 30))), torch.from_numpy(random.random(50_000))
+    for take in (lambda x: x, lambda x: x.T.contiguous().T, lambda x: x[:, 3:11], lambda x: x[::2], lambda x: x.float()):
+        a, w = take(whole), weights[: take(whole).shape[0]]
+        want = sketch.sketch(a.numpy(), kind="sjlt", rows=700, nonzeros=nonzeros, seed=9, weights=w)
+        got = [sketch.sketch(take(whole.cuda()), kind="sjlt", rows=700, nonzeros=nonzeros, seed=9, weights=w.cuda()) for _ in range(3)]
+        assert (np.abs(got[0].cpu().numpy() - want) <= 1e-13 * np.abs(want).max()).all()
+        assert torch.equal(got[0], got[1]) and torch.equal(got[0], got[2])
+
+
+@needs_device
+def test_long_sketches_take_fewer_columns_and_then_say_that_there_is_no_room():
+    a = torch.ones(5000, 3, dtype=torch.float64)
+    for rows in (5000, 11000):
+        want = sketch.sketch(a.numpy(), kind="countsketch", rows=rows)
+        np.testing.assert_array_equal(sketch.sketch(a.cuda(), kind="countsketch", rows=rows).cpu().numpy(), want)
+    with pytest.raises(UnsupportedError, match="expected more nonzeros, fewer rows, or the CPU"):
+        sketch.sketch(a.cuda(), kind="countsketch", rows=1_000_000)
+
+
+def made(rows, columns, condition, seed=0):
+    random = np.random.default_rng(seed)
+    u, _ = np.linalg.qr(random.standard_normal((rows, columns)))
+    v, _ = np.linalg.qr(random.standard_normal((columns, columns)))
+    a = (u * np.geomspace(1, 1 / condition, columns)) @ v
+    return torch.from_numpy(a), torch.from_numpy(a @ random.standard_normal(columns) + 1e-3 * random.standard_normal(rows))
+
+
+@needs_device
+@pytest.mark.parametrize("method", ["auto", "gram", "preconditioned_gram", "conjugate_gradients", "qr"])
+@pytest.mark.parametrize("condition", [1.0, 1e5, 1e10])
+def test_solutions_are_certified_as_on_the_cpu(condition, method):
+    a, b = made(30_000, 40, condition)
+    options = {"method": method, "rtol": 1e-14}
+    got, again = (sketch.lstsq(a.cuda(), b.cuda(), **options) for _ in range(2))
+    want = sketch.lstsq(a, b, **options)
+    assert got.certified and got.method == want.method and got.rank == 40 and got.x.is_cuda
+    assert torch.equal(got.x, again.x) and got.backward_error == again.backward_error
+    torch.testing.assert_close(got.x.cpu(), want.x, rtol=1e-3, atol=1e-15 * condition)
+    assert got.residual_norm == pytest.approx(want.residual_norm, rel=1e-6)
+
+
+@needs_device
+def test_deficient_rank_is_seen_and_the_least_norm_is_taken():
+    a, b = made(20_000, 20, 10.0)
+    a = torch.cat((a, a[:, :3] + a[:, 4:7], torch.zeros(20_000, 1, dtype=torch.float64)), 1)
+    got, want = sketch.lstsq(a.cuda(), b.cuda()), sketch.lstsq(a, b)
+    assert (got.rank, got.method, got.certified) == (20, "qr", True)
+    torch.testing.assert_close(got.x.cpu(), want.x, rtol=1e-9, atol=1e-12)
+
+
+@needs_device
+def test_weights_ridge_types_and_gradients():
+    a, b = made(9000, 16, 100.0)
+    weights = torch.rand(9000, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    for options in ({"weights": weights}, {"ridge": 0.5}):
+        moved = {name: x.cuda() if isinstance(x, torch.Tensor) else x for name, x in options.items()}
+        torch.testing.assert_close(sketch.lstsq(a.cuda(), b.cuda(), **moved).x.cpu(), sketch.lstsq(a, b, **options).x, rtol=1e-10, atol=0)
+    assert sketch.lstsq(a.float().cuda(), b.float().cuda()).x.dtype == torch.float32
+    inputs = [x.cuda().requires_grad_() for x in (a, b, weights)]
+    on_cpu = [x.clone().requires_grad_() for x in (a, b, weights)]
+    made_of = torch.autograd.grad(sketch.lstsq(inputs[0], inputs[1], weights=inputs[2]).x.square().sum(), inputs)
+    wanted = torch.autograd.grad(sketch.lstsq(on_cpu[0], on_cpu[1], weights=on_cpu[2]).x.square().sum(), on_cpu)
+    for x, y in zip(made_of, wanted, strict=True):
+        torch.testing.assert_close(x.cpu(), y, rtol=1e-6, atol=1e-9)
+    with pytest.raises(TypeError, match="lstsq: b is on cpu; expected cuda"):
+        sketch.lstsq(a.cuda(), b)
+    with pytest.raises(UnsupportedError, match="sketch: kind is 'srht' and A is on cuda"):
+        sketch.sketch(a.cuda(), rows=30)
+
+
+# ---- without a device -----------------------------------------------------------------------------------------------------------------------
+
+
+@needs_no_device
+def test_each_call_reaches_cuda_and_says_that_there_is_no_device(monkeypatch):
+    from slipstick.sketch import _cuda
+
+    monkeypatch.setattr(_cuda, "_place", lambda x: (0, 0))
+    a = torch.ones(100, 3, dtype=torch.float64)
+    for kind in (a, a.float()):
+        with pytest.raises(UnsupportedError, match=r"^sketch: CUDA says: "):
+            _cuda.sketch("sketch", kind, "sjlt", 0, 20, 4, 0, None)
+    with pytest.raises(ValueError, match="sketch: nonzeros is 65; expected 1 to 64"):
+        _cuda.sketch("sketch", a, "sjlt", 0, 200, 65, 0, None)

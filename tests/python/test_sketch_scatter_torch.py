@@ -1,0 +1,147 @@
+# Contract: on CUDA the sparse sketch has the CPU's signs at the CPU's places, and lstsq is certified as on the CPU. Everything but the launch runs here:
+# the kernels' own source compiled for the host, and the passes of lstsq on tensors of the processor. Oracles: the CPU's sketch, bit for bit where
+# sums are exact; lstsq of arrays, which has oracles of its own, and the certificate.
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import sketch_scatter_host
+
+from slipstick import UnsupportedError, sketch
+
+torch = pytest.importorskip("torch")
+pytestmark = [pytest.mark.torch]
+
+from slipstick.sketch import _cuda, _lstsq  # noqa: E402
+
+LIBRARY = sketch_scatter_host.compiled()
+if LIBRARY is None:
+    pytest.skip("no C++ compiler", allow_module_level=True)
+
+
+@pytest.fixture(autouse=True)
+def on_host(monkeypatch):
+    host = sketch_scatter_host.Host(LIBRARY)
+    monkeypatch.setattr(_cuda, "kernels", lambda *arguments: host)
+    monkeypatch.setattr(_cuda, "_place", lambda x: (0, 0))
+
+
+@pytest.mark.parametrize("nonzeros", [1, 4])
+@pytest.mark.parametrize("shape", [(0, 3), (1, 1), (7, 5), (2047, 3), (2048, 2), (2049, 9), (70_000, 3)], ids=str)
+def test_sums_that_are_exact_are_those_of_the_cpu_to_the_bit(shape, nonzeros):
+    a = torch.from_numpy(np.random.default_rng(0).integers(-9, 10, shape)).double()
+    for rows, seed, first in ((nonzeros, 0, 0), (17, 2**64 - 1, 5), (200, 3, 2**40)):
+        want = sketch.sketch(a.numpy(), kind="sjlt", rows=rows, nonzeros=nonzeros, seed=seed, first_row=first)
+        got = _cuda.sketch("sketch", a, "sjlt", seed, rows, nonzeros, first, None)
+        np.testing.assert_array_equal(got.numpy(), want)
+        np.testing.assert_array_equal(_cuda.sketch("sketch", a.float(), "sjlt", seed, rows, nonzeros, first, None).numpy(), want)
+
+
+@pytest.mark.parametrize("nonzeros", [1, 2, 3, 5, 8, 64])
+def test_any_sums_are_those_of_the_cpu_up_to_rounding(nonzeros):
+    random = np.random.default_rng(1)
+    whole = torch.from_numpy(random.standard_normal((5000, 14)))
+    weights = torch.from_numpy(random.random(5000))
+    for a in (whole, whole.T.contiguous().T, whole[:, 3:11], whole[::2], whole.float(), whole[:, ::3]):
+        w = weights[: a.shape[0]]
+        want = sketch.sketch(a.numpy(), kind="sjlt", rows=131, nonzeros=nonzeros, seed=9, weights=w.numpy())
+        got = _cuda.sketch("sketch", a, "sjlt", 9, 131, nonzeros, 0, w)
+        assert (np.abs(got.numpy() - want) <= 1e-13 * np.abs(want).max()).all()
+
+
+def test_nan_and_infinity_go_where_their_row_goes():
+    a = torch.zeros(3000, 2, dtype=torch.float64)
+    a[1500, 0], a[2999, 1] = float("nan"), float("inf")
+    want = sketch.sketch(a.numpy(), kind="sjlt", rows=40, nonzeros=4)
+    np.testing.assert_array_equal(_cuda.sketch("sketch", a, "sjlt", 0, 40, 4, 0, None).numpy(), want)
+
+
+def test_other_kinds_are_refused_by_name():
+    with pytest.raises(UnsupportedError, match="kind is 'srht' and A is on cpu; expected 'sjlt' or 'countsketch' there, or the CPU"):
+        _cuda.sketch("sketch", torch.zeros(3, 2), "srht", 0, 4, 1, 0, None)
+
+
+# ---- lstsq ----------------------------------------------------------------------------------------------------------------------------------
+
+
+def solved(a, b, weights=None, ridge=0.0, method="auto", rtol=None):
+    problem = _cuda.problem_of("lstsq", a, b, weights, ridge, 0)
+    return _lstsq.of_problem(problem, method, rtol, b.ndim == 1)
+
+
+def made(rows, columns, condition, seed=0, rights=None):
+    random = np.random.default_rng(seed)
+    u, _ = np.linalg.qr(random.standard_normal((rows, columns)))
+    v, _ = np.linalg.qr(random.standard_normal((columns, columns)))
+    a = (u * np.geomspace(1, 1 / condition, columns)) @ v
+    b = a @ random.standard_normal((columns, rights or 1)) + 1e-3 * random.standard_normal((rows, rights or 1))
+    return torch.from_numpy(a), torch.from_numpy(b if rights else b[:, 0])
+
+
+@pytest.mark.parametrize("method", _lstsq.METHODS)
+@pytest.mark.parametrize("condition", [1.0, 1e5, 1e10])
+def test_solutions_are_certified_as_on_the_cpu(condition, method):
+    a, b = made(6000, 24, condition, rights=2)
+    got, want = solved(a, b, method=method, rtol=1e-14), sketch.lstsq(a.numpy(), b.numpy(), method=method, rtol=1e-14)
+    assert got.certified and got.method == want.method and got.rank == 24
+    assert got.backward_error <= 1e-14
+    np.testing.assert_allclose(got.x, want.x, rtol=1e-3, atol=1e-15 * condition)
+    np.testing.assert_allclose(got.residual_norm, want.residual_norm, rtol=1e-6)
+    np.testing.assert_allclose(got.condition, want.condition, rtol=1e-3)
+    np.testing.assert_allclose(got.standard_errors, want.standard_errors, rtol=0.3 if method == "conjugate_gradients" else 1e-3)
+
+
+def test_deficient_rank_is_seen_and_the_least_norm_is_taken():
+    a, b = made(4000, 20, 10.0)
+    a = torch.cat((a, a[:, :3] + a[:, 4:7], torch.zeros(4000, 1, dtype=torch.float64)), 1)
+    got, want = solved(a, b), sketch.lstsq(a.numpy(), b.numpy())
+    assert (got.rank, got.method, got.certified) == (want.rank, want.method, True) == (20, "qr", True)
+    np.testing.assert_allclose(got.x, want.x, rtol=1e-9, atol=1e-12)
+
+
+def test_weights_ridge_wide_empty_and_narrow_types():
+    a, b = made(3000, 16, 100.0)
+    weights = torch.rand(3000, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    weights[::7] = 0
+    for options in ({"weights": weights}, {"ridge": 0.5}, {"weights": weights, "ridge": 1e-3, "method": "qr"}):
+        got = solved(a, b, **options)
+        arrays = {name: x.numpy() if isinstance(x, torch.Tensor) else x for name, x in options.items()}
+        want = sketch.lstsq(a.numpy(), b.numpy(), **arrays)
+        np.testing.assert_allclose(got.x, want.x, rtol=1e-10)
+        np.testing.assert_allclose(got.standard_errors, want.standard_errors, rtol=1e-8)
+    wide = made(40, 16, 10.0)[0].T.contiguous()
+    np.testing.assert_allclose(solved(wide, b[:16]).x, sketch.lstsq(wide.numpy(), b[:16].numpy()).x, rtol=1e-9)
+    np.testing.assert_allclose(solved(a.float(), b.float()).x, sketch.lstsq(a.float().numpy(), b.float().numpy()).x, rtol=1e-10)
+    assert solved(a[:0], b[:0]).x.tolist() == [0.0] * 16
+
+
+@pytest.mark.parametrize("exponent", [-600, -300, 300, 600])
+def test_scales_at_the_ends_of_float64(exponent):
+    a, b = made(2000, 8, 10.0)
+    a = torch.from_numpy(np.ldexp(a.numpy(), exponent))
+    for method in ("auto", "qr"):
+        got, want = solved(a, b, method=method), sketch.lstsq(a.numpy(), b.numpy(), method=method)
+        assert got.certified
+        np.testing.assert_allclose(got.x, want.x, rtol=1e-10)
+
+
+def test_what_is_no_number_is_named():
+    a, b = made(3000, 16, 10.0)
+    a[1234, 5] = float("nan")
+    with pytest.raises(ValueError, match=r"lstsq: A .*1234"):
+        solved(a, b)
+    with pytest.raises(ValueError, match="lstsq: b has 3 rows; expected 3000, the rows of A"):
+        solved(a, b[:3])
+    with pytest.raises(ValueError, match=r"lstsq: weights is -1\.0 at row 2"):
+        solved(a, b, weights=torch.where(torch.arange(3000) == 2, -1.0, 1.0))
+    with pytest.raises(TypeError, match="lstsq: A has dtype bfloat16; expected float32, float64 or integers"):
+        solved(a.bfloat16(), b)
+
+
+def test_a_pass_by_blocks_is_the_pass_at_once(monkeypatch):
+    a, b = made(5000, 12, 1e4)
+    whole = solved(a, b)
+    monkeypatch.setattr(_cuda, "BLOCK_BYTES", 1)
+    parts = solved(a, b)
+    np.testing.assert_allclose(parts.x, whole.x, rtol=1e-9)
+    np.testing.assert_allclose(solved(a, b, method="qr").x, whole.x, rtol=1e-9)
