@@ -2,7 +2,7 @@
 # gpu.sh [FOLDER]: proves and measures the CUDA kernels on this machine's device, in less than ten minutes.
 #
 # Builds slipstick with slipstick._cuda for the device at hand against the torch that is there (no package is fetched), runs the tests marked cuda,
-# those of every float32 too, and the benchmarks that have a CUDA part; prints one table and writes results/gpu-CARD-DATE.json beside this file.
+# those of every float32 too, and the benchmarks that have a CUDA part; prints their tables and writes results/gpu-CARD-DATE-ROOM.json beside this file.
 # PYTHON names the interpreter (default python3), FOLDER keeps the build (default: a scratch folder that is removed).
 # Ends with 0 only if all passed; with 3, before anything is built, where something is missing: then it says what.
 set -euo pipefail
@@ -10,6 +10,7 @@ work=${1:+$(realpath -m "$1")}
 cd "$(dirname "$0")/.."
 python=${PYTHON:-python3}
 seconds=540  # for all of it
+most=180  # for one part, so that one that hangs does not take all
 begin=$SECONDS
 
 missing() {
@@ -17,9 +18,11 @@ missing() {
   exit 3
 }
 left() { echo $((seconds - (SECONDS - begin))); }
-limited() {
-  (($(left) > 0)) || { echo "gpu.sh: no time is left of $seconds s" >&2; return 1; }
-  timeout --kill-after=10 "$(left)" "$@"
+limited() {  # to what is left, and to $most
+  local limit
+  limit=$(left)
+  ((limit > 0)) || { echo "gpu.sh: no time is left of $seconds s" >&2; return 1; }
+  timeout --kill-after=10 "$((limit < most ? limit : most))" "$@"
 }
 
 command -v nvcc > /dev/null || missing "nvcc is not on PATH; expected CUDA's compiler"
@@ -51,13 +54,16 @@ stage() {  # NAME COMMAND...
 results=benchmarks/results
 mkdir -p "$results"
 card=$("$python" -c 'import re, torch; print(re.sub("[^a-z0-9]+", "-", torch.cuda.get_device_name().lower()))')
-report=$results/gpu-$card-$(date -u +%Y%m%d-%H%M).json
+report=$results/gpu-$card-$(date -u +%Y%m%d-%H%M)
 
-stage tests "$python" -m pytest -q -p no:cacheprovider -m 'cuda and not long' tests/python/test_*_cuda_torch.py
-stage benchmarks "$python" benchmarks/lowbit_cuda.py --json "$report"
+# Each room's tests before its figures, and what takes longest last: where the time runs out, that is what is missing.
+for room in losses sketch lowbit; do
+  stage "tests of $room" "$python" -m pytest -q -p no:cacheprovider -m 'cuda and not long' "tests/python/test_${room}_cuda_torch.py"
+  stage "benchmark of $room" "$python" "benchmarks/${room}_cuda.py" --runs 5 --json "$report-$room.json"
+done
 stage exhaustive "$python" -m pytest -q -p no:cacheprovider -m 'cuda and long' tests/python/test_*_cuda_torch.py
 
-echo "== done in $((SECONDS - begin)) s; ${report}"
+echo "== done in $((SECONDS - begin)) s; $report-*.json"
 if ((${#failed[@]})); then
   echo "failed: ${failed[*]}" >&2
   exit 1

@@ -12,15 +12,13 @@ import argparse
 import json
 import pathlib
 import statistics
-import subprocess
 import sys
 from collections.abc import Callable
 from typing import Any
 
-import harness
+import cuda_device
 
 from slipstick import lowbit
-from slipstick._extension import cuda_extension
 
 CALLS = 5  # a sample: long enough for the events
 PROMISED = 0.85  # of the copy's bandwidth
@@ -97,42 +95,6 @@ def check(x: Any, half: Any) -> None:
         raise SystemExit("quantize of bfloat16 differs from the CPU: nothing is timed")
 
 
-def measured(all_cases: dict[str, tuple[Callable[[], Any], int]], runs: int) -> dict[str, list[float]]:
-    """Seconds of one call, `runs` samples of each case; the first round warms up."""
-    import torch
-
-    samples: dict[str, list[float]] = {name: [] for name in all_cases}
-    for run in range(runs + 1):
-        for name, (case, _) in all_cases.items():
-            begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-            begin.record()
-            for _ in range(CALLS):
-                case()
-            end.record()
-            end.synchronize()
-            if run > 0:
-                samples[name].append(begin.elapsed_time(end) / 1000 / CALLS)
-    return samples
-
-
-def device() -> dict[str, Any]:
-    import torch
-
-    properties = torch.cuda.get_device_properties(0)
-    try:
-        query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
-        driver = subprocess.run(query, capture_output=True, text=True, check=True).stdout.split()[0]
-    except (OSError, subprocess.CalledProcessError, IndexError):
-        driver = "unknown"
-    return {
-        "card": properties.name,
-        "compute_capability": f"{properties.major}.{properties.minor}",
-        "memory_bytes": properties.total_memory,
-        "driver": driver,
-        "cuda_of_torch": torch.version.cuda,
-    }
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--elements", type=int, default=1 << 27, help="of float32 (default: %(default)s); far more than any cache holds")
@@ -141,29 +103,14 @@ def main() -> int:
     parser.add_argument("--json", metavar="FILE", help="write samples and device there")
     parser.add_argument("--markdown", action="store_true", help="print a table for README.md")
     arguments = parser.parse_args()
-    try:
-        import torch
-    except ImportError:
-        raise SystemExit("lowbit_cuda: torch is not installed") from None
-    if cuda_extension() is None:
-        raise SystemExit("lowbit_cuda: slipstick._cuda is not installed; build with -Ccmake.define.SLIPSTICK_CUDA=ON")
-    if not torch.cuda.is_available():
-        raise SystemExit("lowbit_cuda: torch finds no CUDA device")
+    cuda_device.require("lowbit_cuda")
     moves, products = cases(arguments.elements), product_cases(arguments.size)
     all_cases = {**moves, **products}
-    samples = measured(all_cases, arguments.runs)
+    samples = cuda_device.measured({name: case for name, (case, _) in all_cases.items()}, arguments.runs, CALLS)
     speed = {name: all_cases[name][1] / statistics.median(times) / 1e9 for name, times in samples.items()}
-    on = device()
-    versions = harness.package_versions(("slipstick", "torch", "numpy"))
+    record = cuda_device.report()
     if arguments.json:
-        report = {
-            "device": on,
-            "machine": harness.machine(),
-            "versions": versions,
-            "commit": harness.commit(),
-            "elements": arguments.elements,
-            "size": arguments.size,
-        }
+        report = {**record, "elements": arguments.elements, "size": arguments.size}
         rows = {name: {"bytes" if name in moves else "operations": all_cases[name][1], "seconds": times} for name, times in samples.items()}
         pathlib.Path(arguments.json).write_text(json.dumps({**report, "cases": rows}, indent=1), "utf-8")
     edge = "| " if arguments.markdown else ""
@@ -180,9 +127,7 @@ def main() -> int:
     print(f"\n{edge}what | GFLOP/s | of torch matmul float32" + (" |\n| --- | ---: | ---: |" if edge else ""))
     for name in products:
         print(f"{edge}{name} | {speed[name]:.0f} | {speed[name] / speed['torch matmul float32']:.2f}" + (" |" if edge else ""))
-    print(
-        f"\n{on['card']}, driver {on['driver']}, CUDA {on['cuda_of_torch']}; {', '.join(f'{n} {v}' for n, v in versions.items())}; commit {harness.commit()[:12]}"
-    )
+    print("\n" + cuda_device.footer(record))
     return 0
 
 
