@@ -191,7 +191,7 @@ def print_shape(found: dict[str, Any], markdown: bool) -> None:
     table = []
     for name, row in rows.items():
         if row["failed"]:
-            table.append([name, row["failed"], *[""] * 7])
+            table.append([name, *[""] * 7, row["failed"]])
             continue
         seconds, trained = statistics.median(row["seconds"]), "gradient_errors" in row
         table.append(

@@ -160,7 +160,7 @@ def main() -> int:
             of_torch = found["cases"]["torch lstsq"].get("seconds")
             for name, row in found["cases"].items():
                 if row["failed"]:
-                    table.append([f"{rows} x {columns}", kind, name, row["failed"], *[""] * 4])
+                    table.append([f"{rows} x {columns}", kind, name, *[""] * 4, row["failed"]])
                     continue
                 seconds = statistics.median(row["seconds"])
                 speedup = f"{statistics.median(of_torch) / seconds:.1f}" if of_torch else ""

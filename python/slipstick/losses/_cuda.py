@@ -160,13 +160,11 @@ def _row_statistics_backward(
     options = map, cap, scale, ignore_index, workspace, filter_eps
     head = _head_of("row_statistics_backward", hidden, weight, targets, bias, factor, *options)
     out = empty_gradients(hidden, weight, bias, need_hidden or need_factor, need_weight, need_bias or need_factor)
-    coefficients = _tiles.Coefficients(
-        *(None if x is None else x.to(torch.float64).contiguous() for x in (lse, a, b, c, d)),
-        None if index is None else index.contiguous(),
-        None if value is None else value.to(torch.float64).contiguous(),
-    )
+    lse, a, b, c, d, value = (None if x is None else x.to(torch.float64).contiguous() for x in (lse, a, b, c, d, value))
+    index = None if index is None else index.contiguous()
+    by_hidden, by_weight, by_bias = (x if x.numel() else None for x in out)
     with _tiles.without_autocast(hidden):
-        _tiles.gradients(head, coefficients, *(x if x.numel() else None for x in out), CudaKernels())
+        _tiles.gradients(head, _tiles.Coefficients(lse, a, b, c, d, index, value), by_hidden, by_weight, by_bias, CudaKernels())
     if not need_factor:
         return *out, empty_factor_gradient(hidden, False)
     assert factor is not None

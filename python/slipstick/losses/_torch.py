@@ -490,6 +490,8 @@ def torch_statistics(
     # The gradient of the maximum goes to its index.
     want = _bits((*parts, "argmax") if "maximum" in parts else parts)
     bound = _head.filter_bound(function, filter_eps, _name(hidden.dtype))
+    if bound > 0 and hidden.device.type == "cuda":
+        raise UnsupportedError(f"{function}: filter_eps is {filter_eps} and hidden is on {hidden.device}; expected None there, or the CPU")
     factor, scale = (_checked_factor(scale, hidden.device), 1.0) if isinstance(scale, torch.Tensor) else (None, scale)
     options = *map_and_cap, scale, ignore_index, workspace, bound, threads
     found = call_as(function, "row_statistics", call, "row_statistics", hidden, weight, targets, bias, factor, want, topk, *options)

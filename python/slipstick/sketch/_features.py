@@ -9,7 +9,7 @@ import numpy as np
 from slipstick import _core
 
 from . import _arguments
-from ._operators import sketch
+from ._operators import _applied
 
 Array = np.ndarray[Any, Any]
 
@@ -41,7 +41,7 @@ class RandomFeatures:
         key = _arguments.seed_of(where, seed)
         scale = _arguments.positive(where, "length_scale", length_scale)
         radius = None if bandlimit is None else _arguments.positive(where, "bandlimit", bandlimit)
-        normal = sketch(np.eye(d), kind="gaussian", rows=k, seed=key).T
+        normal = _applied(where, "gaussian", key, 1, np.eye(d), None, 0, k, 0).T
         if radius is None:
             self._map = np.sqrt(k) / scale * normal
         else:

@@ -86,6 +86,7 @@ def lstsq(
     Raises:
         TypeError: an argument is of the wrong type or dtype.
         ValueError: shapes that do not match, NaN or infinity in A, b or weights (the message names the place), or a number out of range.
+        UnsupportedError: A is on CUDA and slipstick-cu13 is not installed.
     Warns:
         RuntimeWarning: even QR could not be certified: backward_error says how far off x may be. x is out of the range of float64:
             backward_error is inf.

@@ -59,6 +59,7 @@ def sketch(
     Raises:
         TypeError: an argument is of the wrong type or dtype.
         ValueError: an argument is out of range.
+        UnsupportedError: A is on CUDA and has no kernel there, or slipstick-cu13 is not installed.
     """
     where = "sketch"
     kind = _arguments.one_of(where, "kind", kind, KINDS)
