@@ -247,3 +247,21 @@ def test_tiles_keep_to_the_workspace():
         assert high * wide * each <= workspace or high == 1
         assert wide == vocabulary or wide % _tiles.SEGMENT_COLUMNS == 0
     assert _tiles.tile_shape(8192, 256000, 6, 1 << 28) == (8192, 5120)
+
+
+def test_gradients_are_rounded_to_bfloat16_as_torch_rounds_them(operators):
+    """Ties and their neighbours, large, small and infinite: as d, which the gradient is where nothing else is."""
+    from slipstick.losses import _tiles
+
+    words = (torch.arange(0, 0x7F80, 7, dtype=torch.int64)[:, None] << 16) + torch.tensor([0x7FFF, 0x8000, 0x8001, 0])
+    words = torch.cat((words.flatten(), torch.tensor([0x7F7FFFFF, 0x7F800000]))).to(torch.int32)
+    numbers = words.view(torch.float32)
+    numbers = torch.cat((numbers, -numbers)) + 0.0  # -0 added to 0 is 0
+    rows = numbers.shape[0]
+    head = _tiles.TiledHead(torch.zeros(rows, 1), torch.zeros(5, 1), None, None, None, "", 0.0, 1.0, -100, 1)
+    tile = _tiles.Tile(head, slice(0, rows), slice(0, 5), torch.zeros(rows, 5))
+    out = torch.empty(rows, 5, dtype=torch.bfloat16)
+    of = _tiles.Coefficients(None, None, None, None, numbers.double(), None, None)
+    operators.CudaKernels().form_gradient(tile, of, out)
+    want = numbers.to(torch.bfloat16)[:, None].expand(-1, 5)
+    assert torch.equal(out.view(torch.int16), want.contiguous().view(torch.int16))
