@@ -5,7 +5,7 @@
 namespace slipstick::sketch::SLIPSTICK_ISA_NAMESPACE {
 
 int64_t hadamard_panel();
-void hadamard(const HadamardStrip& strip, const HadamardStrip& next, const Ahead& later, int64_t samples, const int32_t* sampled,
-              const double* sample_signs, double* work, double* sums);
+void hadamard(const HadamardStrip* strips, int64_t blocks, const HadamardStrip* next, const Ahead& later, int64_t samples,
+              const int32_t* sampled, double* work, double* sums);
 
 }  // namespace slipstick::sketch::SLIPSTICK_ISA_NAMESPACE

@@ -75,38 +75,56 @@ inline void prefetch_strip(const HadamardStrip& strip, int64_t p, int64_t panels
   }
 }
 
+// sums [samples] rows of a panel, from the panels of as many blocks, `distance` apart: a sum is loaded and stored once for all of them.
+template <int count>
+void add_samples(const HadamardStrip* strips, int64_t blocks, const double* panel, int64_t distance, int64_t samples,
+                 const int32_t* sampled, double* sums) {
+  if constexpr (count > 1) {
+    if (blocks < count) return add_samples<count - 1>(strips, blocks, panel, distance, samples, sampled, sums);
+  }
+  const double* signs[count];
+  for (int b = 0; b < count; ++b) signs[b] = strips[b].sample_signs;
+  for (int64_t j = 0; j < samples; ++j, sums += kPanel) {
+    const double* from = panel + sampled[j] * kPanel;
+    for (int v = 0; v < kVectors; ++v) {
+      F64 sum = F64::load(sums + v * kLanes);
+      for (int b = 0; b < count; ++b) sum = multiply_add(F64::all(signs[b][j]), F64::load(from + b * distance + v * kLanes), sum);
+      sum.store(sums + v * kLanes);
+    }
+  }
+}
+
 }  // namespace
 
 int64_t hadamard_panel() { return kPanel; }
 
-void hadamard(const HadamardStrip& strip, const HadamardStrip& next, const Ahead& later, int64_t samples, const int32_t* sampled,
-              const double* sample_signs, double* work, double* sums) {
+void hadamard(const HadamardStrip* strips, int64_t blocks, const HadamardStrip* next, const Ahead& later, int64_t samples,
+              const int32_t* sampled, double* work, double* sums) {
   static_assert(kHadamardRows == 8 * 8 * 8 && kPanel % kLanes == 0);
-  const int64_t panels = (strip.columns + kPanel - 1) / kPanel, all = kHadamardRows * (4 + panels);
+  const int64_t panels = (strips[0].columns + kPanel - 1) / kPanel, all = blocks * kHadamardRows * (4 + panels);
+  const int64_t block_size = panels * kPanel * kHadamardRows;
   // Prefetches are spread in many small parts, as only some lines can be on their way at once.
   int64_t done = 0;
   const auto prefetch = [&](int64_t part) {
     prefetch_share(later, done, done + part, all);
     done += part;
   };
-  for (int64_t r = 0; r < kHadamardRows; r += 8) {
-    prefetch(4 * 8);
-    first_pass(strip, r, panels, work);
+  for (int64_t b = 0; b < blocks; ++b) {
+    for (int64_t r = 0; r < kHadamardRows; r += 8) {
+      prefetch(4 * 8);
+      first_pass(strips[b], r, panels, work + b * block_size);
+    }
   }
   for (int64_t p = 0; p < panels; ++p) {
-    prefetch_strip(next, p, panels);
     double* panel = work + p * kHadamardRows * kPanel;
-    for (int64_t part = 0; part < 16; ++part) {
-      prefetch(kHadamardRows / 16);
-      pass(panel, part < 8 ? 8 : 64, part % 8);
+    for (int64_t b = 0; b < blocks; ++b) {
+      prefetch_strip(next[b], p, panels);
+      for (int64_t part = 0; part < 16; ++part) {
+        prefetch(kHadamardRows / 16);
+        pass(panel + b * block_size, part < 8 ? 8 : 64, part % 8);
+      }
     }
-    double* to = sums + p * samples * kPanel;
-    for (int64_t j = 0; j < samples; ++j, to += kPanel) {
-      const double* from = panel + sampled[j] * kPanel;
-      const F64 sign = F64::all(sample_signs[j]);
-      for (int v = 0; v < kVectors; ++v)
-        multiply_add(sign, F64::load(from + v * kLanes), F64::load(to + v * kLanes)).store(to + v * kLanes);
-    }
+    add_samples<kHadamardBlocks>(strips, blocks, panel, block_size, samples, sampled, sums + p * samples * kPanel);
   }
 }
 

@@ -22,7 +22,12 @@ struct HadamardStrip {
   int64_t columns = 0;
   const int32_t* sources = nullptr;  // [kHadamardRows]: the row that P puts at each place
   const double* signs = nullptr;     // [kHadamardRows]: the sign of each place, the diagonal of D
+  const double* sample_signs = nullptr;  // [samples]: signed magnitudes of the block's part of each sample
 };
+
+// Blocks that are added to the samples together: the samples of 256 columns, 2 MiB for 1024 rows of sketch, pass the caches once for all of them.
+// With more blocks the rows in flight leave the caches instead.
+constexpr int kHadamardBlocks = 2;
 
 // The sums of one band of a strip, those of a nonzero, stay in the first-level cache: 16 KiB for 8 nonzeros and 1024 rows of sketch.
 constexpr int64_t kScatterColumns = 16, kScatterPadding = 8;
@@ -52,10 +57,11 @@ struct Kernels {
   void (*scatter)(const double* tile, int64_t stride, int64_t rows, int64_t columns, const Ahead& next, const Ahead& later,
                   const uint32_t* targets, double magnitude, int64_t nonzeros, double* work, double* sums);
   int64_t hadamard_panel;  // columns that are transformed together
-  // t = H D P strip; sums[p][j] += sample_signs[j] * t[sampled[j]] for each panel p of hadamard_panel columns, sums [panels, samples,
-  // hadamard_panel]. The rows of `next` and `later` are prefetched as by scatter. work holds kHadamardRows rows of whole panels.
-  void (*hadamard)(const HadamardStrip& strip, const HadamardStrip& next, const Ahead& later, int64_t samples, const int32_t* sampled,
-                   const double* sample_signs, double* work, double* sums);
+  // t_b = H D_b P_b strip_b for up to kHadamardBlocks blocks; sums[p][j] += sum over b of sample_signs_b[j] * t_b[sampled[j]], in order of b, for
+  // each panel p of hadamard_panel columns, sums [panels, samples, hadamard_panel]. The rows of `next`, as many strips, and `later` are prefetched as
+  // by scatter. work holds kHadamardRows rows of whole panels for each block.
+  void (*hadamard)(const HadamardStrip* strips, int64_t blocks, const HadamardStrip* next, const Ahead& later, int64_t samples,
+                   const int32_t* sampled, double* work, double* sums);
   // Words of RandomStream(seed, purpose) for the blocks first, first + step and so on: word w of the i-th of them to out[w * count + i].
   void (*random_words)(uint64_t seed, uint32_t purpose, uint64_t first, uint64_t step, int64_t count, uint32_t* out);
   // Standard normals from random words, two from each pair of words (Box and Muller 1958): out[i] and out[count + i] from first[i], second[i].

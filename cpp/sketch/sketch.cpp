@@ -1,6 +1,7 @@
 // Random sketches of rows, each keyed by its global number.
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <string>
 #include <vector>
 
@@ -166,8 +167,8 @@ void draw_block(const Kernels& kernels, uint64_t seed, uint32_t purpose, uint64_
   for (int64_t i = 0; i < kHadamardRows; ++i) signs[i] = words[kHadamardRows + i / 32] >> i % 32 & 1 ? -1.0 : 1.0;
 }
 
-// Wide enough for whole cache lines. More blocks in turn for the same strip would keep its sums in the cache, but let the rows leave it.
-constexpr int64_t kStripColumns = 32;
+// Columns of a strip. Narrow ones fetch a few lines of each row, which meet in few sets of the caches where rows are a power of two apart.
+constexpr int64_t kStripColumns = 128;
 
 // What is drawn for one block.
 struct HadamardDraws {
@@ -176,26 +177,38 @@ struct HadamardDraws {
   std::vector<double> sample_signs;  // [sketch_rows]
 };
 
-// sums [panels, sketch_rows, panel] += S tile, for the rows [first, end) of a block. Those of `later` are read after them.
-void add_block(const Kernels& kernels, const HadamardSample& sample, const HadamardDraws& draws, Tile tile, int64_t first, int64_t end,
+// Consecutive blocks of global rows. The first begins `skipped` rows before the matrix does.
+struct HadamardGroup {
+  int64_t first_block, blocks, skipped, rows;
+  int64_t begin(int64_t b) const { return std::max<int64_t>((first_block + b) * kHadamardRows - skipped, 0); }
+  int64_t end(int64_t b) const { return std::min((first_block + b + 1) * kHadamardRows - skipped, rows); }
+};
+
+// sums [panels, sketch_rows, panel] += S tile, for the blocks of the group. Those of `later` are read after them.
+void add_group(const Kernels& kernels, const HadamardSample& sample, const HadamardGroup& group, const HadamardDraws* draws, Tile tile,
                int64_t columns, const Ahead& later, double* work, double* sums) {
-  const int64_t m = static_cast<int64_t>(sample.low.size());
-  const auto strip_from = [&](int64_t column) {
-    HadamardStrip strip;
-    if (column >= columns) return strip;
-    strip.data = tile.data + column;
-    strip.stride = tile.stride;
-    strip.first = first;
-    strip.end = end;
-    strip.columns = std::min(kStripColumns, columns - column);
-    strip.sources = draws.sources.data();
-    strip.signs = draws.signs.data();
-    return strip;
+  const int64_t m = static_cast<int64_t>(sample.low.size()), top = group.begin(0);
+  HadamardStrip strips[kHadamardBlocks], next[kHadamardBlocks];
+  const auto strips_from = [&](int64_t column, HadamardStrip* out) {
+    for (int64_t b = 0; b < group.blocks; ++b) {
+      out[b] = {};
+      if (column >= columns) continue;
+      out[b].data = tile.data + (group.begin(b) - top) * tile.stride + column;
+      out[b].stride = tile.stride;
+      out[b].first = b == 0 && group.first_block == 0 ? group.skipped : 0;
+      out[b].end = out[b].first + group.end(b) - group.begin(b);
+      out[b].columns = std::min(kStripColumns, columns - column);
+      out[b].sources = draws[b].sources.data();
+      out[b].signs = draws[b].signs.data();
+      out[b].sample_signs = draws[b].sample_signs.data();
+    }
   };
   for (int64_t column = 0; column < columns; column += kStripColumns) {
     const int64_t following = column + kStripColumns;
-    kernels.hadamard(strip_from(column), strip_from(following), share_of(later, column, std::min(following, columns), columns), m,
-                     sample.low.data(), draws.sample_signs.data(), work, sums + column * m);
+    strips_from(column, strips);
+    strips_from(following, next);
+    kernels.hadamard(strips, group.blocks, next, share_of(later, column, std::min(following, columns), columns), m, sample.low.data(), work,
+                     sums + column * m);
   }
 }
 
@@ -205,37 +218,54 @@ void sketch_hadamard(const Sketch& parameters, const Matrix& a, const Matrix& b,
   const int64_t m = parameters.sketch_rows, panel = kernels.hadamard_panel;
   const bool tensor = parameters.kind == Kind::tensor_left || parameters.kind == Kind::tensor_right;
   const uint32_t factor = parameters.kind == Kind::tensor_right ? 256 : 0, purpose = tensor ? kPurposeTensorBlock + factor : kPurposeBlock;
-  const HadamardSample sample = tensor ? draw_tensor_sample(parameters, kPurposeTensorSample + factor) : draw_sample(parameters);
+  const HadamardSample drawn = tensor ? draw_tensor_sample(parameters, kPurposeTensorSample + factor) : draw_sample(parameters);
+  // Sums are kept in the order in which the samples lie in a block.
+  std::vector<int64_t> order(static_cast<size_t>(m));
+  std::iota(order.begin(), order.end(), 0);
+  std::stable_sort(order.begin(), order.end(),
+                   [&](int64_t i, int64_t j) { return drawn.low[static_cast<size_t>(i)] < drawn.low[static_cast<size_t>(j)]; });
+  HadamardSample sample;
+  for (const int64_t j : order) {
+    sample.low.push_back(drawn.low[static_cast<size_t>(j)]);
+    sample.high.push_back(drawn.high[static_cast<size_t>(j)]);
+  }
   const uint64_t first_block = first_row / kHadamardRows;
   const int64_t skipped = static_cast<int64_t>(first_row % kHadamardRows);
   const int64_t blocks = (skipped + a.rows + kHadamardRows - 1) / kHadamardRows;
   const int64_t a_width = padded(a.columns, panel), width = a_width + padded(b.columns, panel);
   const Grid grid(blocks * kTileRows, a.columns + b.columns, m * width);  // jobs are ranges of blocks of global rows
-  std::vector<double> sums(static_cast<size_t>(grid.jobs * m * width), 0.0);
+  LargeTable<double> sums(static_cast<size_t>(grid.jobs * m * width), 0.0);
   const double magnitude = 1.0 / std::sqrt(static_cast<double>(m));
+  const int64_t strip = std::min(kStripColumns, padded(std::max(a.columns, b.columns), panel));
   parallel_for(grid.jobs, threads, [&](int64_t job) {
-    std::vector<double> buffer, work(static_cast<size_t>(kStripColumns * kHadamardRows));
-    HadamardDraws draws;
-    draws.sources.resize(static_cast<size_t>(kHadamardRows));
-    draws.signs.resize(draws.sources.size());
-    draws.sample_signs.resize(static_cast<size_t>(m));
+    std::vector<double> buffer;
+    LargeTable<double> work(static_cast<size_t>(kHadamardBlocks * strip * kHadamardRows));
+    HadamardDraws draws[kHadamardBlocks];
+    for (HadamardDraws& each : draws) {
+      each.sources.resize(static_cast<size_t>(kHadamardRows));
+      each.signs.resize(each.sources.size());
+      each.sample_signs.resize(static_cast<size_t>(m));
+    }
     double* sum = sums.data() + job * m * width;
     const int64_t end = (grid.end(job) + kTileRows - 1) / kTileRows;
-    for (int64_t k = grid.begin(job) / kTileRows; k < end; ++k) {
-      const uint64_t block = first_block + static_cast<uint64_t>(k);
-      draw_block(kernels, parameters.seed, purpose, block, draws.sources.data(), draws.signs.data());
-      for (int64_t j = 0; j < m; ++j) {
-        const bool odd = __builtin_parityll(sample.high[static_cast<size_t>(j)] & block);
-        draws.sample_signs[static_cast<size_t>(j)] = odd ? -magnitude : magnitude;
+    for (int64_t k = grid.begin(job) / kTileRows; k < end; k += kHadamardBlocks) {
+      const HadamardGroup group{k, std::min<int64_t>(kHadamardBlocks, end - k), skipped, a.rows};
+      for (int64_t i = 0; i < group.blocks; ++i) {
+        const uint64_t block = first_block + static_cast<uint64_t>(k + i);
+        draw_block(kernels, parameters.seed, purpose, block, draws[i].sources.data(), draws[i].signs.data());
+        for (int64_t j = 0; j < m; ++j) {
+          const bool odd = __builtin_parityll(sample.high[static_cast<size_t>(j)] & block);
+          draws[i].sample_signs[static_cast<size_t>(j)] = odd ? -magnitude : magnitude;
+        }
       }
-      const int64_t start = k * kHadamardRows - skipped, first = std::max<int64_t>(start, 0);
-      const int64_t stop = std::min(start + kHadamardRows, a.rows), following = k + 1 < end ? std::min(stop + kHadamardRows, a.rows) : stop;
+      const int64_t first = group.begin(0), stop = group.end(group.blocks - 1);
+      const int64_t following = k + group.blocks < end ? std::min(stop + kHadamardBlocks * kHadamardRows, a.rows) : stop;
       for (const bool right : {false, true}) {
         const Matrix& matrix = right ? b : a;
         if (matrix.columns == 0) continue;
         const Tile tile = load_tile(matrix, scale, first, stop - first, stop - first, buffer);
-        add_block(kernels, sample, draws, tile, first - start, stop - start, matrix.columns, rows_ahead(matrix, stop, following),
-                  work.data(), sum + (right ? a_width * m : 0));
+        add_group(kernels, sample, group, draws, tile, matrix.columns, rows_ahead(matrix, stop, following), work.data(),
+                  sum + (right ? a_width * m : 0));
       }
     }
   });
@@ -243,7 +273,8 @@ void sketch_hadamard(const Sketch& parameters, const Matrix& a, const Matrix& b,
   const int64_t size = a.columns + b.columns;
   for (int64_t column = 0; column < size; ++column) {
     const int64_t at = column < a.columns ? column : a_width + column - a.columns;
-    for (int64_t j = 0; j < m; ++j) out[j * size + column] = sums[static_cast<size_t>((at / panel * m + j) * panel + at % panel)];
+    const double* of_panel = sums.data() + at / panel * m * panel + at % panel;
+    for (int64_t j = 0; j < m; ++j) out[order[static_cast<size_t>(j)] * size + column] = of_panel[j * panel];
   }
 }
 
