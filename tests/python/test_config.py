@@ -41,12 +41,14 @@ def test_config_has_exactly_the_documented_keys_and_types():
     assert config["cuda"] == (importlib.util.find_spec("slipstick._cuda") is not None)
 
 
-def test_a_cuda_extension_of_another_version_is_refused(monkeypatch):
+def test_a_cuda_extension_of_another_version_is_left_out_with_a_warning(monkeypatch):
     extension = types.SimpleNamespace(version=lambda: "0.0.1")
     monkeypatch.setattr(_extension.importlib.util, "find_spec", lambda name: extension)
     monkeypatch.setattr(_extension.importlib, "import_module", lambda name: extension)
-    with pytest.raises(ImportError, match=r"its CUDA extension 0\.0\.1; expected slipstick-cu13 of the same version"):
-        _extension.cuda_extension.__wrapped__()
+    with pytest.warns(RuntimeWarning, match=r"its CUDA extension, left out, 0\.0\.1; expected slipstick-cu13 of the same version"):
+        assert _extension.cuda_extension.__wrapped__() is None
+    extension.version = lambda: slipstick.__version__
+    assert _extension.cuda_extension.__wrapped__() is extension
     monkeypatch.setattr(_extension.importlib.util, "find_spec", lambda name: None)
     assert _extension.cuda_extension.__wrapped__() is None
 
