@@ -12,7 +12,7 @@ using simd::kPartsOf16;
 using simd::Mask32;
 using simd::U32;
 
-constexpr uint32_t kSignBit = 0x80000000u, kInfinityBits = 0x7f800000u;
+constexpr uint32_t kInfinityBits = 0x7f800000u;
 
 // Eight tables side by side, because an increment waits for the one before it in its place.
 void count_exponents(const float* x, int64_t count, int64_t* exponents) {
