@@ -138,11 +138,12 @@ def test_fusing_of_products_and_sums_is_turned_off_for_everything():
     assert top.index("add_compile_options(-ffp-contract=off)") < top.index("add_subdirectory(cpp)")
 
 
-def test_the_wheel_of_cuda_kernels_is_pinned_to_the_version_of_slipstick():
+def test_the_wheel_of_cuda_kernels_and_the_citation_are_of_the_version_of_slipstick():
     version = re.search(r'^version = "([^"]+)"', (ROOT / "pyproject.toml").read_text("utf-8"), re.MULTILINE)[1]
     wheel = (ROOT / "packaging" / "cu13" / "pyproject.toml").read_text("utf-8")
     assert re.findall(r'^version = "([^"]+)"', wheel, re.MULTILINE) == [version]
     assert f'dependencies = ["slipstick=={version}"]' in wheel.splitlines()
+    assert f"version: {version}" in (ROOT / "CITATION.cff").read_text("utf-8").splitlines()
 
 
 def light_modules():
