@@ -66,9 +66,11 @@ class HostCodec : public logs::ByteCodec {
     static HostCodec* codec = new HostCodec;
     return *codec;
   }
-  void set(nb::object compress, nb::object decompress) {
+  void set(nb::object compress, nb::object decompress, nb::object compress_below, nb::object decompress_behind) {
     compress_ = std::move(compress);
     decompress_ = std::move(decompress);
+    compress_below_ = std::move(compress_below);
+    decompress_behind_ = std::move(decompress_behind);
   }
   std::string compress(std::string_view data, int level) override {
     nb::gil_scoped_acquire acquire;
@@ -76,29 +78,45 @@ class HostCodec : public logs::ByteCodec {
   }
   std::string decompress(std::string_view data, size_t raw_size) override {
     nb::gil_scoped_acquire acquire;
-    std::string raw = call(decompress_, data, raw_size);
+    return sized(call(decompress_, data, raw_size), raw_size);
+  }
+  std::string compress_below(std::string_view data, std::string_view prefix, int level, size_t limit, size_t uncounted) override {
+    nb::gil_scoped_acquire acquire;
+    return call(compress_below_, data, prefix, level, limit, uncounted);
+  }
+  std::string decompress_behind(std::string_view data, std::string_view prefix, size_t raw_size) override {
+    nb::gil_scoped_acquire acquire;
+    return sized(call(decompress_behind_, data, prefix, raw_size), raw_size);
+  }
+
+ private:
+  static std::string sized(std::string raw, size_t raw_size) {
     if (raw.size() != raw_size)
       throw slipstick::Error(slipstick::ErrorKind::corrupt_data,
                              "block: zstd gave " + std::to_string(raw.size()) + " bytes; expected " + std::to_string(raw_size));
     return raw;
   }
-
- private:
-  template <class Argument>
-  static std::string call(const nb::object& function, std::string_view data, Argument argument) {
+  static nb::object passed(std::string_view data) {
+    nb::object view = nb::steal(PyMemoryView_FromMemory(const_cast<char*>(data.data()), static_cast<Py_ssize_t>(data.size()), PyBUF_READ));
+    if (!view.is_valid()) throw nb::python_error();
+    return view;
+  }
+  template <class Number>
+  static Number passed(Number number) {
+    return number;
+  }
+  template <class... Arguments>
+  static std::string call(const nb::object& function, Arguments... arguments) {
     if (!function.is_valid()) throw slipstick::Error(slipstick::ErrorKind::internal, "logs: no codec was set");
     try {
-      nb::object view =
-          nb::steal(PyMemoryView_FromMemory(const_cast<char*>(data.data()), static_cast<Py_ssize_t>(data.size()), PyBUF_READ));
-      if (!view.is_valid()) throw nb::python_error();
-      nb::object result = function(view, argument);
+      nb::object result = function(passed(arguments)...);
       Buffer buffer(result);
       return std::string(buffer.view());
     } catch (const nb::python_error& error) {
       throw HostError(error);
     }
   }
-  nb::object compress_, decompress_;
+  nb::object compress_, decompress_, compress_below_, decompress_behind_;
 };
 
 class PyArchive {
@@ -128,6 +146,7 @@ nb::dict block_dict(const logs::BlockInfo& block) {
   out["lines"] = block.lines;
   out["first_line"] = block.first_line;
   out["method"] = block.method;
+  out["continued"] = block.continued;
   return out;
 }
 
@@ -175,6 +194,9 @@ nb::dict info_dict(const PyArchive& self) {
   out["lines"] = self->lines();
   out["templates"] = contents.templates.size();
   out["blocks"] = self->block_count();
+  size_t continued = 0;
+  for (size_t i = 0; i < self->block_count(); ++i) continued += self->block(i).continued;
+  out["continued"] = continued;
   out["level"] = logs::level_names()[static_cast<size_t>(self->level())];
   out["version"] = self->version();
   nb::list list;
@@ -284,8 +306,12 @@ void bind_logs(nb::module_& module) {
   module.attr("BLOCK_BYTES") = logs::kBlockBytes;
   module.def(
       "set_codec",
-      [](nb::object compress, nb::object decompress) { HostCodec::instance().set(std::move(compress), std::move(decompress)); },
-      "compress"_a, "decompress"_a, "Give the functions that do zstd: compress(data, level) and decompress(data, raw_size).");
+      [](nb::object compress, nb::object decompress, nb::object compress_below, nb::object decompress_behind) {
+        HostCodec::instance().set(std::move(compress), std::move(decompress), std::move(compress_below), std::move(decompress_behind));
+      },
+      "compress"_a, "decompress"_a, "compress_below"_a, "decompress_behind"_a,
+      "Give the functions that do zstd: compress(data, level), decompress(data, raw_size), compress_below(data, prefix, level, limit, "
+      "uncounted), decompress_behind(data, prefix, raw_size).");
 
   module.def(
       "technique_names", [](const std::string& level) { return logs::technique_names(logs::level_of(level)); }, "level"_a,
@@ -370,6 +396,9 @@ void bind_logs(nb::module_& module) {
       .def_prop_ro("level", [](const PyArchive& self) { return logs::level_names()[static_cast<size_t>(self->level())]; })
       .def("info", &info_dict, nb::sig("def info(self) -> dict[str, typing.Any]"))
       .def_prop_ro("lines", [](const PyArchive& self) { return self->lines(); })
+      .def_prop_ro(
+          "orphans", [](const PyArchive& self) { return self->orphans(); },
+          "With recover: blocks that are whole but continue one that is not there.")
       .def_prop_ro("block_count", [](const PyArchive& self) { return self->block_count(); })
       .def(
           "block",

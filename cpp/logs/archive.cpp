@@ -3,10 +3,12 @@
 #include <algorithm>
 #include <functional>
 #include <map>
+#include <mutex>
 #include <queue>
 #include <utility>
 
 #include "logs/container.h"
+#include "logs/continued.h"
 #include "logs/hash.h"
 #include "logs/template_text.h"
 #include "slipstick/error.h"
@@ -15,7 +17,35 @@
 
 namespace slipstick::logs {
 
-Archive::Archive(std::string_view data, ByteCodec& codec) : data_(data), codec_(codec) {
+// The last bytes of blocks that a continued one follows, for it to be decoded without those before it. A few, as threads may be on their
+// way through several runs of blocks.
+class Archive::Prefixes {
+ public:
+  bool find(size_t index, std::string& prefix) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    for (const auto& [known, text] : kept_)
+      if (known == index) {
+        prefix = text;
+        return true;
+      }
+    return false;
+  }
+  void keep(size_t index, std::string prefix) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    kept_.emplace_back(index, std::move(prefix));
+    if (kept_.size() > kKept) kept_.erase(kept_.begin());
+  }
+
+ private:
+  static constexpr size_t kKept = 8;
+  std::mutex mutex_;
+  std::vector<std::pair<size_t, std::string>> kept_;   // the latest last
+};
+
+Archive::Archive(std::string_view data, ByteCodec& codec, Level level)
+    : data_(data), codec_(codec), level_(level), prefixes_(std::make_shared<Prefixes>()) {}
+
+Archive::Archive(std::string_view data, ByteCodec& codec) : Archive(data, codec, Level::standard) {
   // Footers give the offsets, last archive first; what they say is checked against each block when it is read.
   std::vector<std::vector<BlockInfo>> archives;
   uint64_t end = data.size();
@@ -65,7 +95,9 @@ Archive::Archive(std::string_view data, ByteCodec& codec) : data_(data), codec_(
       ByteReader in(data, block.offset + 1);
       BlockHeader header = read_block_header(in, data, block.offset);
       block.method = method_name(header.method);
+      block.continued = header.method == Method::continued;
       block.index = header.index;
+      if (block.continued && &block == archive->data()) refuse_first_continued(block.offset);
       add_block(std::move(block));
     }
   }
@@ -93,10 +125,23 @@ std::pair<BlockHeader, std::string_view> find_block(std::string_view data, const
   return {header, in.take(header.payload_bytes)};
 }
 
-std::string unpack_at(std::string_view data, const BlockInfo& block, ByteCodec& codec, Account* account) {
+std::string unpack_at(std::string_view data, const BlockInfo& block, ByteCodec& codec, std::string_view prefix = {},
+                      Account* account = nullptr) {
   auto [header, payload] = find_block(data, block);
-  return unpack_checked(header, payload, block.offset, codec, account);
+  return unpack_checked(header, payload, block.offset, codec, prefix, account);
 }
+
+// Decodes blocks in their order, with what the last one leaves to the next.
+class BlockSequence {
+ public:
+  BlockSequence(std::string_view data, ByteCodec& codec) : data_(data), codec_(codec) {}
+  void next(const BlockInfo& block, Account& account) { prefix_ = prefix_of(unpack_at(data_, block, codec_, prefix_, &account)); }
+
+ private:
+  std::string_view data_;
+  ByteCodec& codec_;
+  std::string prefix_;
+};
 
 // Headers may be made to claim the same bytes over and over; each claim costs a checksum of all of them.
 constexpr size_t kMaxFalseClaims = 64;
@@ -136,16 +181,28 @@ Archive Archive::recovered(std::string_view data, ByteCodec& codec, int threads)
     ++at;
   }
   std::vector<uint8_t> whole(found.size());
-  parallel_for(static_cast<int64_t>(found.size()), threads, [&](int64_t i) {
+  std::vector<size_t> runs;   // an independent block and those that continue it
+  for (size_t i = 0; i < found.size(); ++i)
+    if (!found[i].continued) runs.push_back(i);
+  parallel_for(static_cast<int64_t>(runs.size()), threads, [&](int64_t run) {
+    size_t i = runs[static_cast<size_t>(run)];
     try {
-      unpack_at(data, found[static_cast<size_t>(i)], codec, nullptr);
-      whole[static_cast<size_t>(i)] = 1;
+      std::string raw;
+      do {   // what continues a block that is not the one in front of it here does not come to its checksum
+        raw = unpack_at(data, found[i], codec, prefix_of(raw));
+        whole[i] = 1;
+        ++i;
+      } while (i < found.size() && found[i].continued);
     } catch (const Error&) {   // checksums agree by chance, or a method is unknown
     }
   });
   Archive out(data, codec, level);
-  for (size_t i = 0; i < found.size(); ++i)
-    if (whole[i]) out.add_block(std::move(found[i]));
+  for (size_t i = 0; i < found.size(); ++i) {
+    if (whole[i])
+      out.add_block(std::move(found[i]));
+    else
+      out.orphans_ += found[i].continued;
+  }
   return out;
 }
 
@@ -155,7 +212,15 @@ std::string Archive::decompress_block(size_t index) const {
   if (index >= blocks_.size())
     throw Error(ErrorKind::invalid_argument,
                 "decompress_block: index is " + std::to_string(index) + "; expected less than " + std::to_string(blocks_.size()));
-  return unpack_at(data_, blocks_[index], codec_, nullptr);
+  size_t from = index;
+  std::string prefix;
+  while (blocks_[from].continued && !prefixes_->find(from, prefix)) --from;
+  for (;; ++from) {
+    std::string raw = unpack_at(data_, blocks_[from], codec_, prefix);
+    prefix = prefix_of(raw);
+    if (is_continued(from + 1)) prefixes_->keep(from + 1, prefix);
+    if (from == index) return raw;
+  }
 }
 
 bool Archive::select_lines(size_t index, const LineFilter& filter, LineSelection& out) const {
@@ -207,10 +272,10 @@ std::vector<StreamInfo> streams_of(const Account& account) {
 ArchiveContents Archive::contents() const {
   Account account;
   uint64_t container = data_.size();
+  BlockSequence sequence(data_, codec_);
   for (const BlockInfo& block : blocks_) {
-    auto [header, payload] = find_block(data_, block);
-    container -= header.payload_bytes;
-    unpack_checked(header, payload, block.offset, codec_, &account);
+    container -= find_block(data_, block).first.payload_bytes;
+    sequence.next(block, account);
   }
   account.shares["container"].bits = static_cast<double>(container) * 8;
   return {templates_of(account), streams_of(account)};
@@ -219,11 +284,12 @@ ArchiveContents Archive::contents() const {
 TemplateColumns Archive::columns(const std::string& text) const {
   ValueAccount values;
   values.text = text;
+  BlockSequence sequence(data_, codec_);
   for (const BlockInfo& block : blocks_) {
     Account account;
     account.values = &values;
     values.first_line = block.first_line;
-    unpack_at(data_, block, codec_, &account);
+    sequence.next(block, account);
   }
   return std::move(values.columns);
 }

@@ -5,9 +5,12 @@
 #include <algorithm>
 #include <utility>
 
+#include "logs/block_index.h"
 #include "logs/bytes.h"
+#include "logs/continued.h"
 #include "logs/mixed_text.h"
 #include "logs/model_block.h"
+#include "logs/streams.h"
 #include "logs/structure.h"
 #include "logs/text_coder.h"
 #include "slipstick/error.h"
@@ -15,13 +18,10 @@
 namespace slipstick::logs {
 namespace {
 
-enum TextCodec : uint8_t { kTextStored = 0, kTextZstd = 1, kTextMixed = 2, kTextMax = 3 };
-
 constexpr int kFastZstd = 3, kStandardZstd = 19;
 constexpr size_t kSampleBytes = 256 * 1024;      // what the lexer's options are tried on
 constexpr size_t kFastSampleBytes = 48 * 1024;
-constexpr double kSureRatio = 16;                // above it, no zstd -3 of a log is smaller: not even tried
-constexpr size_t kMixedTextBytes = 96 * 1024;    // the text coder takes a second for 1 MB
+constexpr size_t kWorthContinuing = 64;          // bytes; more would add up to more than zstd -3 of the whole file over many blocks
 
 // Tries the lexer's options on a part of the block and takes those that pack it best.
 LexerOptions choose_options(std::string_view raw, Level level) {
@@ -57,73 +57,29 @@ bool is_text(std::string_view raw) {
   return odd * 50 <= size;
 }
 
-void put_stream(std::string& out, uint8_t codec, std::string_view data, size_t raw_size) {
-  out.push_back(static_cast<char>(codec));
-  put_varint(out, raw_size);
-  put_varint(out, data.size());
-  out += data;
-}
-
 // The text as the level packs it, and how.
-std::pair<TextCodec, std::string> pack_text(std::string_view text, Level level, SwitchedOff off, ByteCodec& codec) {
-  if (text.empty()) return {kTextStored, {}};
+std::pair<StreamCodec, std::string> pack_text(std::string_view text, Level level, SwitchedOff off, ByteCodec& codec) {
+  if (text.empty()) return {kStreamStored, {}};
   bool modelled = !off.has(Technique::text_model);
   if (level == Level::max && modelled && text.size() <= kMaxMixedText) {
     std::string packed = encode_mixed_text(text, off);
-    if (is_plausible_mixed_text(text.size(), packed.size())) return {kTextMax, std::move(packed)};
+    if (is_plausible_mixed_text(text.size(), packed.size())) return {kStreamMax, std::move(packed)};
   }
-  if (level == Level::standard && modelled && text.size() <= kMixedTextBytes) return {kTextMixed, encode_text(text)};
+  if (level == Level::standard && modelled && text.size() <= kMixedTextBytes) return {kStreamMixed, encode_text(text)};
   std::string packed = codec.compress(text, kFastZstd);
   // Text that is mostly random, like base64, has nothing that a longer search would find, and the search takes a second for 1 MB.
   bool random = packed.size() > text.size() / 3 * 2;
   if (level != Level::fast && !random) packed = codec.compress(text, kStandardZstd);
-  return {kTextZstd, std::move(packed)};
+  return {kStreamZstd, std::move(packed)};
 }
 
 void put_text(std::string& out, std::string_view text, Level level, SwitchedOff off, ByteCodec& codec) {
   auto [how, packed] = pack_text(text, level, off, codec);
-  if (how == kTextStored || packed.size() >= text.size()) {
-    put_stream(out, kTextStored, text, text.size());
+  if (how == kStreamStored || packed.size() >= text.size()) {
+    put_stream(out, kStreamStored, text, text.size());
   } else {
     put_stream(out, how, packed, text.size());
   }
-}
-
-// Text is at most what a block can make it: every byte of a line once as template and once as value.
-size_t max_text(size_t raw_size) { return raw_size * 3 + 1024; }
-
-struct Text {
-  std::string own;            // empty if it is stored
-  std::string_view stored;
-  size_t packed_size = 0;
-  std::string_view view() const { return own.empty() ? stored : std::string_view(own); }
-};
-
-Text get_text(ByteReader& in, size_t raw_size, ByteCodec& codec) {
-  uint8_t how = in.byte();
-  uint64_t size = in.varint(), packed = in.varint();
-  std::string_view data = in.take(packed);
-  if (size > max_text(raw_size)) in.fail("has a text of illegal size");
-  Text text;
-  text.packed_size = packed;
-  if (how == kTextStored) {
-    if (size != packed) in.fail("has a text of illegal size");
-    text.stored = data;
-    return text;
-  }
-  if (how == kTextZstd) {
-    text.own = codec.decompress(data, size);
-  } else if (how == kTextMixed) {
-    if (size > kMixedTextBytes) in.fail("has a text of illegal size");
-    text.own = decode_text(data, size);
-  } else if (how == kTextMax) {
-    if (size > kMaxMixedText || !is_plausible_mixed_text(size, packed)) in.fail("has a text of illegal size");
-    text.own = decode_mixed_text(data, size);
-  } else {
-    in.fail("has a text of unknown codec");
-  }
-  if (text.own.size() != size) in.fail("has a text of another size than stated");
-  return text;
 }
 
 // The payload under a model, or nothing if it would not give the block back. Without some techniques it never would.
@@ -141,21 +97,21 @@ std::string pack_model(std::string_view raw, Level level, SwitchedOff off, ByteC
   if (std::max(streams.symbols.size(), streams.text.size()) > max_text(raw.size())) return {};   // no reader would take it
   std::string payload;
   if (fast) {
-    put_stream(payload, kTextZstd, codec.compress(streams.symbols, kFastZstd), streams.symbols.size());
+    put_stream(payload, kStreamZstd, codec.compress(streams.symbols, kFastZstd), streams.symbols.size());
   } else {
-    put_stream(payload, kTextStored, streams.symbols, streams.symbols.size());
+    put_stream(payload, kStreamStored, streams.symbols, streams.symbols.size());
   }
   put_text(payload, streams.text, level, off, codec);
   return payload;
 }
 
 struct Streams {
-  Text symbols, text;
+  Stream symbols, text;
 };
 
 Streams get_streams(std::string_view payload, size_t raw_size, ByteCodec& codec) {
   ByteReader in(payload);
-  Streams streams{get_text(in, raw_size, codec), get_text(in, raw_size, codec)};
+  Streams streams{get_stream(in, raw_size, codec), get_stream(in, raw_size, codec)};
   if (!in.done()) in.fail("goes on after the last stream of a block");
   return streams;
 }
@@ -177,7 +133,7 @@ std::string unpack_model(Method method, std::string_view payload, size_t lines, 
 }  // namespace
 
 const char* method_name(Method method) {
-  static constexpr const char* kNames[kMethods] = {"stored", "zstd", "fast", "default", "max"};
+  static constexpr const char* kNames[kMethods] = {"stored", "zstd", "fast", "default", "max", "continued"};
   return kNames[static_cast<int>(method)];
 }
 
@@ -193,19 +149,35 @@ uint64_t count_lines(std::string_view raw) {
   return feeds + (!raw.empty() && raw.back() != '\n');
 }
 
-PackedBlock pack_block(std::string_view raw, Level level, ByteCodec& codec) {
-  PackedBlock best{Method::stored, {}};
+PackedBlock pack_block(std::string_view raw, Level level, ByteCodec& codec, std::string_view prefix) {
+  PackedBlock best{Method::stored, {}, {}};
+  if (raw.empty()) return best;
   size_t best_size = raw.size();
   if (is_text(raw)) {
     std::string payload = pack_model(raw, level, {}, codec);
-    if (!payload.empty() && payload.size() < best_size) {
-      best_size = payload.size();
-      best = {level == Level::fast ? Method::fast : level == Level::max ? Method::max : Method::standard, std::move(payload)};
+    std::string index = payload.empty() ? std::string() : make_block_index(raw, payload.size());
+    if (!payload.empty() && payload.size() + index.size() < best_size) {
+      best_size = payload.size() + index.size();
+      best = {level == Level::fast  ? Method::fast
+              : level == Level::max ? Method::max
+                                    : Method::standard,
+              std::move(payload), std::move(index)};
     }
   }
-  if (static_cast<double>(raw.size()) < kSureRatio * static_cast<double>(best_size)) {
-    std::string packed = codec.compress(raw, kFastZstd);
-    if (packed.size() < best_size) best = {Method::zstd, std::move(packed)};
+  // zstd -3 is given up as soon as it is larger; of most logs that is after a small part. Behind its first window it makes of a block
+  // what it would also make of it in the middle of the file: so where it is not given up there, the block may be worth continuing.
+  const std::string packed = codec.compress_below(raw, {}, kFastZstd, best_size - 1, prefix.empty() ? 0 : kPrefixBytes);
+  if (packed.empty()) {
+    if (best.method == Method::stored) best.payload = std::string(raw);
+    return best;
+  }
+  if (packed.size() < best_size) {
+    best_size = packed.size();
+    best = {Method::zstd, packed, {}};
+  }
+  if (!prefix.empty() && best_size > kWorthContinuing) {
+    std::string payload = pack_continued(raw, prefix, best_size - kWorthContinuing, codec);
+    if (!payload.empty()) best = {Method::continued, std::move(payload), {}};
   }
   if (best.method == Method::stored) best.payload = std::string(raw);
   return best;
@@ -215,13 +187,15 @@ size_t ablated_size(std::string_view raw, Level level, SwitchedOff off, ByteCode
   return pack_model(raw, level, off, codec).size();
 }
 
-std::string unpack_block(Method method, std::string_view payload, size_t lines, size_t raw_size, ByteCodec& codec, Account* account) {
+std::string unpack_block(Method method, std::string_view payload, size_t lines, size_t raw_size, ByteCodec& codec, Account* account,
+                         std::string_view prefix) {
   switch (method) {
     case Method::fast:
     case Method::standard:
     case Method::max: return unpack_model(method, payload, lines, raw_size, codec, account);
     case Method::zstd:
-    case Method::stored: break;
+    case Method::stored:
+    case Method::continued: break;
   }
   if (account) {
     Share& share = account->shares[std::string("bytes ") + method_name(method)];
@@ -229,13 +203,14 @@ std::string unpack_block(Method method, std::string_view payload, size_t lines, 
     share.raw_bytes += raw_size;
   }
   if (method == Method::zstd) return codec.decompress(payload, raw_size);
+  if (method == Method::continued) return unpack_continued(payload, prefix, raw_size, codec);
   if (payload.size() != raw_size) throw Error(ErrorKind::corrupt_data, "block: stored bytes have another size than stated");
   return std::string(payload);
 }
 
 bool select_lines(Method method, std::string_view payload, size_t lines, size_t raw_size, ByteCodec& codec, const LineFilter& filter,
                   LineSelection& out) {
-  if (method == Method::stored || method == Method::zstd) return false;
+  if (method == Method::stored || method == Method::zstd || method == Method::continued) return false;
   const auto [symbols, text] = get_streams(payload, raw_size, codec);
   ModelKind kind = method == Method::fast ? ModelKind::fast : method == Method::max ? ModelKind::max : ModelKind::standard;
   out = select_model_lines(kind, symbols.view(), text.view(), lines, raw_size, filter);

@@ -13,24 +13,26 @@
 
 namespace slipstick::logs {
 
-enum class Method : uint8_t { stored = 0, zstd = 1, fast = 2, standard = 3, max = 4 };
-constexpr int kMethods = 5;
+enum class Method : uint8_t { stored = 0, zstd = 1, fast = 2, standard = 3, max = 4, continued = 5 };
+constexpr int kMethods = 6;
 const char* method_name(Method method);
 
 struct PackedBlock {
   Method method = Method::stored;
   std::string payload;
+  std::string index;   // records of block_index.h, where a model made the payload: in others they would cost more than zstd leaves
 };
 
-// Never larger than the block under zstd -3, nor than the block itself. The result is decoded and compared first.
-PackedBlock pack_block(std::string_view raw, Level level, ByteCodec& codec);
+// Payload and index are never larger than the block under zstd -3, nor than the block itself. Models' results are decoded and compared
+// first. `prefix`: the end of the block before it (prefix_of), without which the block is independent.
+PackedBlock pack_block(std::string_view raw, Level level, ByteCodec& codec, std::string_view prefix = {});
 
 // The size of the block's payload under the level's model, without some techniques: it cannot be read.
 size_t ablated_size(std::string_view raw, Level level, SwitchedOff off, ByteCodec& codec);
 
 // Exactly `raw_size` bytes of `lines` lines, or Error{corrupt_data}. `account`, if given, learns where the bytes went.
 std::string unpack_block(Method method, std::string_view payload, size_t lines, size_t raw_size, ByteCodec& codec,
-                         Account* account = nullptr);
+                         Account* account = nullptr, std::string_view prefix = {});
 
 // The lines of a block that a filter cannot rule out, in less time than all of them. False where blocks of this method have no templates to ask.
 bool select_lines(Method method, std::string_view payload, size_t lines, size_t raw_size, ByteCodec& codec, const LineFilter& filter,

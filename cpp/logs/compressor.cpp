@@ -3,8 +3,8 @@
 #include <algorithm>
 
 #include "logs/block.h"
-#include "logs/block_index.h"
 #include "logs/container.h"
+#include "logs/continued.h"
 #include "logs/hash.h"
 #include "slipstick/error.h"
 #include "slipstick/logs.h"
@@ -20,8 +20,9 @@ struct Compressor::State {
   std::vector<BlockInfo> blocks;
   uint64_t raw_bytes = 0, archive_bytes = 0, lines = 0, feeds = 0;
   bool begun = false, finished = false;
+  std::string prefix = {};   // of the next block
 
-  // Ends of the blocks that `input` is cut into: after the last line feed that fits.
+  // Ends of the blocks that `input` is cut into: after the last line feed that fits, unless that leaves less than a whole prefix.
   static std::vector<size_t> cut(std::string_view input, bool all) {
     std::vector<size_t> ends;
     size_t at = 0;
@@ -29,7 +30,7 @@ struct Compressor::State {
       size_t size = std::min(kBlockBytes, input.size() - at);
       if (size == kBlockBytes) {
         size_t feed = input.substr(at, size).rfind('\n');
-        if (feed != std::string_view::npos) size = feed + 1;
+        if (feed != std::string_view::npos && feed + 1 >= kPrefixBytes) size = feed + 1;
       }
       at += size;
       ends.push_back(at);
@@ -50,8 +51,7 @@ struct Compressor::State {
     parallel_for(static_cast<int64_t>(ends.size()), threads, [&](int64_t i) {
       size_t from = i == 0 ? 0 : ends[static_cast<size_t>(i - 1)];
       std::string_view raw = input.substr(from, ends[static_cast<size_t>(i)] - from);
-      PackedBlock block = pack_block(raw, level, codec);
-      std::string index = make_block_index(raw, block.payload.size());
+      PackedBlock block = pack_block(raw, level, codec, i == 0 ? std::string_view(prefix) : prefix_of(input.substr(0, from)));
       BlockHeader header{block.method,
                          raw.size(),
                          count_lines(raw),
@@ -59,7 +59,7 @@ struct Compressor::State {
                          raw.back() != '\n',
                          hash64(raw.data(), raw.size()),
                          static_cast<uint32_t>(hash64(block.payload.data(), block.payload.size())),
-                         index};
+                         block.index};
       std::string& here = packed[static_cast<size_t>(i)];
       here = block_header(header) + block.payload;
       infos[static_cast<size_t>(i)] = info_of(header, here.size());
@@ -72,7 +72,9 @@ struct Compressor::State {
       feeds += infos[i].lines - static_cast<uint64_t>(infos[i].open);
     }
     archive_bytes += out.size() - before;
-    return ends.empty() ? 0 : ends.back();
+    if (ends.empty()) return 0;
+    if (!all) prefix = std::string(prefix_of(input.substr(0, ends.back())));
+    return ends.back();
   }
 };
 

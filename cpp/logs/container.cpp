@@ -96,11 +96,16 @@ void check_raw(const BlockHeader& header, std::string_view raw, uint64_t offset)
     damaged("it has " + std::to_string(lines) + " lines; its header says otherwise");
 }
 
-std::string unpack_checked(const BlockHeader& header, std::string_view payload, uint64_t offset, ByteCodec& codec, Account* account) {
+std::string unpack_checked(const BlockHeader& header, std::string_view payload, uint64_t offset, ByteCodec& codec, std::string_view prefix,
+                           Account* account) {
   check_payload(header, payload, offset);
-  std::string raw = unpack_block(header.method, payload, header.lines, header.raw_bytes, codec, account);
+  std::string raw = unpack_block(header.method, payload, header.lines, header.raw_bytes, codec, account, prefix);
   check_raw(header, raw, offset);
   return raw;
+}
+
+void refuse_first_continued(uint64_t offset) {
+  corrupt_archive("block at byte " + std::to_string(offset) + " continues the block before it, but is the first of its archive");
 }
 
 bool is_block_header(std::string_view data, size_t at) {
@@ -124,6 +129,7 @@ BlockInfo info_of(const BlockHeader& header, uint64_t archive_bytes) {
   info.lines = header.lines;
   info.open = header.open;
   info.method = method_name(header.method);
+  info.continued = header.method == Method::continued;
   return info;
 }
 

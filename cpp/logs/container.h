@@ -55,7 +55,9 @@ void check_footer(ByteReader& in, std::string_view data, size_t tag_at, const st
 // `offset`: of the block, for messages. All throw Error{corrupt_data}.
 void check_payload(const BlockHeader& header, std::string_view payload, uint64_t offset);
 void check_raw(const BlockHeader& header, std::string_view raw, uint64_t offset);
+// `prefix`: of a continued block, the end of the block before it.
 std::string unpack_checked(const BlockHeader& header, std::string_view payload, uint64_t offset, ByteCodec& codec,
-                           Account* account = nullptr);
+                           std::string_view prefix = {}, Account* account = nullptr);
+[[noreturn]] void refuse_first_continued(uint64_t offset);
 
 }  // namespace slipstick::logs

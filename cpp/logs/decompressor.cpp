@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "logs/container.h"
+#include "logs/continued.h"
 #include "slipstick/error.h"
 #include "slipstick/logs.h"
 #include "slipstick/threads.h"
@@ -20,6 +21,7 @@ struct Decompressor::State {
   uint64_t consumed = 0;      // archive bytes in front of `pending`
   uint64_t raw_bytes = 0;
   bool inside = false;        // an archive has begun and not ended
+  std::string prefix = {};    // of the next block
   std::exception_ptr failure = nullptr;  // what was found behind the blocks given last: thrown by the next call
 
   struct Work {
@@ -45,6 +47,7 @@ struct Decompressor::State {
       uint8_t tag = in.byte();
       if (tag == kBlockTag) {
         BlockHeader header = read_block_header(in, data, at);
+        if (header.method == Method::continued && blocks.empty()) refuse_first_continued(consumed + at);
         const BlockInfo info = info_of(header, in.at() - at + header.payload_bytes);
         check_limits(info);
         std::string_view payload = in.take(header.payload_bytes);
@@ -96,14 +99,24 @@ bool Decompressor::next(std::string& out) {
     if (work.empty()) throw;
   }
   std::vector<std::exception_ptr> errors(work.size());
-  parallel_for(static_cast<int64_t>(work.size()), state.threads, [&](int64_t i) {
-    State::Work& mine = work[static_cast<size_t>(i)];
-    try {
-      mine.raw = unpack_checked(mine.header, mine.payload, mine.offset, state.codec);
-    } catch (...) {
-      errors[static_cast<size_t>(i)] = std::current_exception();
-    }
+  // Continued blocks are decoded behind each other.
+  std::vector<size_t> runs;
+  for (size_t i = 0; i < work.size(); ++i)
+    if (i == 0 || work[i].header.method != Method::continued) runs.push_back(i);
+  parallel_for(static_cast<int64_t>(runs.size()), state.threads, [&](int64_t run) {
+    size_t i = runs[static_cast<size_t>(run)];
+    do {
+      try {
+        const std::string_view prefix = i == 0 ? std::string_view(state.prefix) : prefix_of(work[i - 1].raw);
+        work[i].raw = unpack_checked(work[i].header, work[i].payload, work[i].offset, state.codec, prefix);
+      } catch (...) {
+        errors[i] = std::current_exception();
+        return;   // nothing is given from here on
+      }
+      ++i;
+    } while (i < work.size() && work[i].header.method == Method::continued);
   });
+  if (!work.empty()) state.prefix = std::string(prefix_of(work.back().raw));
   size_t whole = 0;
   while (whole < work.size() && !errors[whole]) ++whole;
   if (whole < work.size()) {

@@ -151,6 +151,7 @@ struct Grep::State {
         range(asked.since, asked.until),
         segments(segments_of(from)) {}
 
+  bool is_continued(size_t segment) const { return archive.block(segments[segment].first).continued; }
   bool wants_context() const { return !query.count_only && (query.before > 0 || query.after > 0); }
 
   // Whether a look at the header is enough: no line of the segment matches. A line over two blocks may have what neither has.
@@ -210,6 +211,7 @@ struct Grep::State {
   void check_memory(const Segment& segment) const {
     uint64_t memory = 0;
     for (size_t i = segment.first; i <= segment.last; ++i) memory += decoding_memory(archive.block(i));
+    for (size_t i = segment.first; archive.block(i).continued; --i) memory = std::max(memory, decoding_memory(archive.block(i - 1)));
     if (query.max_memory != 0 && memory > query.max_memory)
       throw Error(ErrorKind::limit_exceeded, "grep: a block needs " + std::to_string(memory) + " bytes of memory; expected at most " +
                                                  std::to_string(query.max_memory));
@@ -405,13 +407,20 @@ bool Grep::next(GrepBatch& batch) {
     state.work.resize(count);
     state.at = 0;
     if (count == 0) return false;
-    parallel_for(static_cast<int64_t>(count), state.threads, [&](int64_t i) {
-      Searched& mine = state.work[static_cast<size_t>(i)];
-      try {
-        state.begin(state.segments[state.first + static_cast<size_t>(i)], mine);
-      } catch (...) {
-        mine.error = std::current_exception();
-      }
+    // Of blocks that continue each other one thread decodes each only once.
+    std::vector<size_t> runs;
+    for (size_t i = 0; i < count; ++i)
+      if (i == 0 || !state.is_continued(state.first + i)) runs.push_back(i);
+    parallel_for(static_cast<int64_t>(runs.size()), state.threads, [&](int64_t run) {
+      size_t i = runs[static_cast<size_t>(run)];
+      do {
+        try {
+          state.begin(state.segments[state.first + i], state.work[i]);
+        } catch (...) {
+          state.work[i].error = std::current_exception();
+        }
+        ++i;
+      } while (i < count && state.is_continued(state.first + i));
     });
     for (const Searched& each : state.work) state.decoded += each.decoded;
   }

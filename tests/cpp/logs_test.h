@@ -2,15 +2,18 @@
 // spot, and the container taken apart and put together again by its layout alone.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <cstdio>
 #include <initializer_list>
 #include <string>
 #include <string_view>
+#include <unordered_map>
 #include <vector>
 
 #include "logs/block.h"
 #include "logs/bytes.h"
+#include "logs/continued.h"
 #include "logs/hash.h"
 #include "logs/lexer.h"
 #include "slipstick/logs.h"
@@ -53,7 +56,8 @@ class Random {
   uint64_t state_;
 };
 
-// Runs of bytes behind a size and a checksum. As strict as the product asks a codec to be, and nothing more.
+// Runs of bytes behind a size and a checksum; behind a prefix also copies of its parts. As strict as the product asks a codec to be, and
+// nothing more.
 class RunCodec : public ByteCodec {
  public:
   std::string compress(std::string_view data, int) override {
@@ -82,6 +86,65 @@ class RunCodec : public ByteCodec {
     if (out.size() != raw_size) in.fail("is short");
     if ((hash64(out.data(), out.size()) & UINT32_MAX) != checksum) in.fail("is damaged");
     return out;
+  }
+
+  // Literals behind their count, and behind a count of 0 a place in the prefix and a length.
+  std::string compress_below(std::string_view data, std::string_view prefix, int level, size_t limit, size_t uncounted) override {
+    std::string out;
+    if (prefix.empty()) {
+      out = compress(data, level);
+    } else {
+      std::string rest;
+      std::unordered_map<std::string_view, size_t> places;
+      for (size_t at = 0; at + kLeastCopy <= prefix.size(); at += kLeastCopy) places.emplace(prefix.substr(at, kLeastCopy), at);
+      put_varint(out, data.size());
+      for (size_t at = 0; at < data.size();) {
+        const auto place = places.find(data.substr(at, kLeastCopy));
+        if (place == places.end()) {
+          rest.push_back(data[at++]);
+          continue;
+        }
+        const size_t found = place->second;
+        size_t length = kLeastCopy;
+        while (at + length < data.size() && found + length < prefix.size() && data[at + length] == prefix[found + length]) ++length;
+        put_literals(out, rest);
+        out.push_back('\0');
+        put_varint(out, found);
+        put_varint(out, length);
+        at += length;
+      }
+      put_literals(out, rest);
+    }
+    return out.size() > limit + (uncounted == 0 ? 0 : std::min(out.size(), 2 * uncounted)) ? std::string() : out;
+  }
+  std::string decompress_behind(std::string_view data, std::string_view prefix, size_t raw_size) override {
+    ByteReader in(data);
+    if (in.varint() != raw_size) in.fail("states another size");
+    std::string out;
+    while (!in.done()) {
+      size_t count = in.byte();
+      if (count == 0) {
+        const size_t at = in.varint(), length = in.varint();
+        if (at > prefix.size() || length > prefix.size() - at || length > raw_size - out.size()) in.fail("has an illegal copy");
+        out += prefix.substr(at, length);
+      } else {
+        if (count > raw_size - out.size()) in.fail("has an illegal run");
+        out += in.take(count);
+      }
+    }
+    if (out.size() != raw_size) in.fail("is short");
+    return out;
+  }
+
+ private:
+  static constexpr size_t kLeastCopy = 24;
+  static void put_literals(std::string& out, std::string& rest) {
+    for (size_t at = 0; at < rest.size(); at += 255) {
+      const size_t count = std::min<size_t>(255, rest.size() - at);
+      out.push_back(static_cast<char>(count));
+      out.append(rest, at, count);
+    }
+    rest.clear();
   }
 };
 
@@ -258,5 +321,21 @@ struct Parts {
     return footer + "PILS";
   }
 };
+
+// An archive of these blocks, each packed behind the one before it.
+inline std::string archive_of(const std::vector<std::string>& raws, Level level = Level::fast) {
+  RunCodec codec;
+  Parts parts;
+  parts.header = archive_header(level);
+  std::string before;
+  for (const std::string& raw : raws) {
+    PackedBlock packed = pack_block(raw, level, codec, prefix_of(before));
+    const bool open = raw.back() != '\n';
+    parts.blocks.push_back({static_cast<uint8_t>(packed.method), raw.size(), count_lines(raw) << 1 | static_cast<uint64_t>(open),
+                            hash64(raw.data(), raw.size()), packed.payload.size(), packed.index, packed.payload});
+    before = raw;
+  }
+  return parts.written();
+}
 
 }  // namespace logs_test

@@ -1,5 +1,5 @@
 // The decoder: the input is an archive, read as a stream, at random, and by recover. Then, behind all checksums, each of its blocks'
-// payloads as every method reads it; as `max`, which reads a vocabulary a block and is slow, only where the block says so.
+// payloads as every method reads it, a continued one behind the archive itself; as `max`, which reads a vocabulary a block and is slow, only where the block says so.
 #include "logs_test.h"
 #include "target.h"
 
@@ -33,7 +33,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* bytes, size_t size) {
     for (const Parts::Block& block : Parts::read(data).blocks)
       for (int method = 0; method < kMethods; ++method)
         if (static_cast<Method>(method) != Method::max || block.method == method)
-          survive([&] { unpack_block(static_cast<Method>(method), block.payload, block.lines >> 1, block.raw_bytes % kOutput, codec); });
+          survive([&] {
+            unpack_block(static_cast<Method>(method), block.payload, block.lines >> 1, block.raw_bytes % kOutput, codec, nullptr, data);
+          });
   });
   return 0;
 }

@@ -86,14 +86,17 @@ void check_search(std::string_view data, const GrepQuery& query) {
 std::string resealed(std::string_view data) {
   Parts parts = Parts::read(data);
   RunCodec codec;
+  std::string before;
   for (Parts::Block& block : parts.blocks) {
     block.payload_bytes = block.payload.size();
     block.index.clear();
     if (block.method >= kMethods || block.raw_bytes > kMaxRaw) continue;
     try {
-      const std::string raw = unpack_block(static_cast<Method>(block.method), block.payload, block.lines >> 1, block.raw_bytes, codec);
+      const std::string raw = unpack_block(static_cast<Method>(block.method), block.payload, block.lines >> 1, block.raw_bytes, codec,
+                                           nullptr, prefix_of(before));
       block.checksum = hash64(raw.data(), raw.size());
       block.lines = count_lines(raw) << 1 | static_cast<uint64_t>(!raw.empty() && raw.back() != '\n');
+      before = raw;
     } catch (const Error&) {
     }
   }

@@ -40,6 +40,10 @@ int main(int count, char** words) {
     }
   }
   write(folder / "logs_decode" / "joined", archives[0] + archives[3]);
+  const std::string lines = random.text("0123456789abcdef\n", 300) + "\n";
+  const std::string continued = archive_of({lines, lines + "new\n", lines.substr(40), server_log(9, 1), lines.substr(90, 99) + "\n"});
+  write(folder / "logs_decode" / "continued", continued);
+  write(folder / "logs_grep" / "query_continued", std::string("\1", 1) + "a.*b|new\n" + continued);
   for (Level level : all_levels()) {
     write(folder / "logs_decode" / ("wide_" + level_names()[static_cast<size_t>(level)]), pack(wide_log(40, 1), level));
   }

@@ -81,6 +81,12 @@ def wide_log(count: int) -> bytes:
     return "".join(lines).encode()
 
 
+def periodic() -> bytes:
+    """A little more than a block of a period that does not divide it: the second block continues the first."""
+    period = b"".join(b"%02x" % byte for byte in random_bytes()) + b"\n"
+    return (period * (33 * 2**20 // len(period))) + random_bytes() + period
+
+
 def contents() -> dict[str, tuple[bytes, str]]:
     """Name of each golden archive, its raw bytes and its level."""
     return {
@@ -93,6 +99,7 @@ def contents() -> dict[str, tuple[bytes, str]]:
         "v1_max.slip": (session_log(), "max"),
         "v1_by_slot.slip": (wide_log(60), "default"),
         "v1_by_slot_fast.slip": (wide_log(60), "fast"),
+        "v1_continued.slip": (periodic(), "fast"),
         "v1_by_slot_max.slip": (wide_log(20), "max"),  # the reader of the tests is slow
     }
 

@@ -36,6 +36,11 @@ class ByteCodec {
   virtual std::string compress(std::string_view data, int level) = 0;
   // Exactly `raw_size` bytes, or Error{corrupt_data}.
   virtual std::string decompress(std::string_view data, size_t raw_size) = 0;
+  // As compress, but what it gives may refer to `prefix`, which may be empty; or nothing, as soon as it is more than `limit` bytes. What
+  // comes of the first `uncounted` bytes of the data does not count, but for the encoder's own blocks.
+  virtual std::string compress_below(std::string_view data, std::string_view prefix, int level, size_t limit, size_t uncounted) = 0;
+  // What compress_below made behind the same prefix, which is not empty.
+  virtual std::string decompress_behind(std::string_view data, std::string_view prefix, size_t raw_size) = 0;
 };
 
 enum class Level : uint8_t { fast, standard, max };
@@ -53,12 +58,18 @@ struct BlockInfo {
   uint64_t lines = 0;           // line feeds, plus one if the block ends inside a line
   bool open = false;            // the last line has no line feed: it goes on in the next block, if there is one
   uint64_t first_line = 0;      // line feeds in front of the block
-  std::string method;           // "stored", "zstd", "fast", "default", "max"
+  std::string method;           // "stored", "zstd", "fast", "default", "max", "continued"
+  bool continued = false;       // decodes only behind the block before it
   std::string_view index;       // of an Archive: what the header says for searches (cpp/logs/block_index.h)
 };
 
+// What a continued block may refer to: this many bytes in front of it, of the block before it. The window of zstd -3.
+constexpr size_t kPrefixBytes = size_t{2} << 20;
+
 // How much memory the decoding of a block takes, for a limit on it: the block and what becomes of it, each with a copy on its way.
-inline uint64_t decoding_memory(const BlockInfo& block) { return 2 * block.raw_bytes + 2 * block.archive_bytes; }
+inline uint64_t decoding_memory(const BlockInfo& block) {
+  return 2 * block.raw_bytes + 2 * block.archive_bytes + (block.continued ? 2 * kPrefixBytes : 0);
+}
 
 // For benchmarks: what the coder of a level does, by name, and how large a block becomes without some of it. Such a block cannot be read.
 std::vector<std::string> technique_names(Level level);
@@ -148,7 +159,10 @@ class Archive {
   // In time linear in the data, also if they were made to be slow: what 64 damaged blocks claim as theirs is searched for no further ones.
   static Archive recovered(std::string_view data, ByteCodec& codec, int threads);
   size_t block_count() const { return blocks_.size(); }
+  // Of recovered(): blocks that are whole but continue one that is not there.
+  size_t orphans() const { return orphans_; }
   const BlockInfo& block(size_t index) const { return blocks_.at(index); }
+  // A continued block needs those before it, up to an independent one. Those that were decoded last are remembered: in order it is as fast.
   std::string decompress_block(size_t index) const;
   // The lines of a block that `filter` cannot rule out. False if all of them have to be decoded for that; then `out` is as it was. The
   // payload's checksum is compared, that of the raw bytes cannot be.
@@ -164,14 +178,18 @@ class Archive {
   Level level() const { return level_; }
 
  private:
-  Archive(std::string_view data, ByteCodec& codec, Level level) : data_(data), codec_(codec), level_(level) {}
+  Archive(std::string_view data, ByteCodec& codec, Level level);
   void add_block(BlockInfo block);
+  bool is_continued(size_t index) const { return index < blocks_.size() && blocks_[index].continued; }
 
   std::string_view data_;
   ByteCodec& codec_;
   std::vector<BlockInfo> blocks_;
   uint64_t raw_bytes_ = 0, lines_ = 0;
+  size_t orphans_ = 0;
   Level level_ = Level::standard;
+  class Prefixes;
+  std::shared_ptr<Prefixes> prefixes_;   // what was decoded last in front of continued blocks
 };
 
 // Blocks that exist put together to one archive: their bytes, each block's at offset and archive_bytes of its archive, between these two.

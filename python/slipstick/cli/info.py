@@ -71,11 +71,12 @@ def _ratio(info: dict[str, Any]) -> float:
 
 
 def _format(path: str, info: dict[str, Any], most_streams: int) -> str:
+    continued = f" ({info['continued']:,} continue the one before)" if info["continued"] else ""
     lines = [
         display(path),
         f"  raw        {info['raw_bytes']:,} bytes, {info['lines']:,} lines",
         f"  archive    {info['archive_bytes']:,} bytes, ratio {_ratio(info):.2f}",
-        f"  blocks     {info['blocks']:,}, level {info['level']}, format version {info['version']}",
+        f"  blocks     {info['blocks']:,}{continued}, level {info['level']}, format version {info['version']}",
         f"  templates  {info['templates']:,}",
     ]
     if info["categories"]:

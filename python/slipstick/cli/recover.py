@@ -16,7 +16,7 @@ Writes an archive of all whole blocks that are in FILE, whatever else is in it.
 
 Every byte is looked at, so that blocks are found behind damage, in a truncated file,
 or inside a larger one such as an image of a disk. A block is whole if it decodes to
-its checksums. FILE.slip is recovered to FILE.recovered.slip unless -o names another
+its checksums; one that continues the block before it needs that one too. FILE.slip is recovered to FILE.recovered.slip unless -o names another
 name; FILE stays as it is. Exit status 2 if there is no whole block."""
 
 EXAMPLES = """
@@ -47,6 +47,8 @@ def _recover(path: str, arguments: argparse.Namespace) -> None:
         kept = sum(block["archive_bytes"] for block in blocks)
         raw = sum(block["raw_bytes"] for block in blocks)
         complain(display(path), f"{len(blocks)} whole blocks, {raw} raw bytes; {len(data) - kept} of {len(data)} bytes are in none of them")
+        if archive.orphans:
+            complain(display(path), f"{archive.orphans} more blocks continue one that is lost, and are lost with it")
 
 
 VERB = Verb(

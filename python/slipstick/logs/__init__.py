@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LEVELS", "Archive", "compress", "decompress", "open"]
 
-_core.set_codec(_codec.compress, _codec.decompress)
+_core.set_codec(_codec.compress, _codec.decompress, _codec.compress_below, _codec.decompress_behind)
 
 LEVELS: tuple[str, ...] = tuple(_core.level_names())
 """The levels from the fastest to the smallest."""

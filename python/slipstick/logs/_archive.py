@@ -54,7 +54,8 @@ class Archive:
         """What the archive holds and where its bytes went. Decodes every block.
 
         Returns:
-            A dict: raw_bytes, archive_bytes, lines, templates, blocks (ints), level (str), version (int); streams, a
+            A dict: raw_bytes, archive_bytes, lines, templates, blocks, continued (ints; continued: blocks that decode
+            only behind the one before them), level (str), version (int); streams, a
             list of dicts with kind, name, raw_bytes, archive_bytes and values; categories, a dict of archive bytes by
             kind of stream. Streams share one entropy coder, so their sizes are estimates to about a byte each.
         Raises:

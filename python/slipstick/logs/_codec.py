@@ -36,6 +36,48 @@ def compress(data: Any, level: int) -> bytes:
     return frame
 
 
+# Pieces in which data are compressed that may turn out to be not worth it.
+_PIECE_BYTES = 256 << 10
+# Of a prefix zstd takes up as much as 8 << hash_log bytes; of level 3 that would be less than its window.
+_WINDOW_LOG, _PREFIX_HASH_LOG = 21, 18
+
+
+def compress_below(data: Any, prefix: Any, level: int, limit: int, uncounted: int) -> bytes:
+    """One zstd frame of data that may refer to prefix, or b"" as soon as it is larger than limit bytes.
+
+    What comes of the first uncounted bytes of data does not count for the limit. The same bytes whatever the thread.
+    """
+    import zstandard
+
+    if prefix:
+        parameters = zstandard.ZstdCompressionParameters.from_level(level, window_log=_WINDOW_LOG, hash_log=_PREFIX_HASH_LOG)
+        compressor = zstandard.ZstdCompressor(compression_params=parameters, dict_data=_dictionary(prefix))
+    else:
+        idle = _idle_compressors.setdefault(level, [])
+        compressor = _borrow(idle, lambda: zstandard.ZstdCompressor(level=level))
+    stream = compressor.compressobj(size=len(data))
+    pieces, size = [], 0
+    for start in range(0, len(data), _PIECE_BYTES):
+        pieces.append(stream.compress(data[start : start + _PIECE_BYTES]))
+        if start < uncounted:
+            limit += len(pieces[-1])
+        size += len(pieces[-1])
+        if size > limit:
+            break
+    else:
+        pieces.append(stream.flush())
+        size += len(pieces[-1])
+    if not prefix:
+        idle.append(compressor)  # its next frame begins anew, though this one may have no end
+    return b"".join(pieces) if size <= limit else b""
+
+
+def _dictionary(prefix: Any) -> Any:
+    import zstandard
+
+    return zstandard.ZstdCompressionDict(bytes(prefix), dict_type=zstandard.DICT_TYPE_RAWCONTENT)
+
+
 def decompress(data: Any, raw_size: int) -> bytes:
     """The raw_size bytes of one zstd frame.
 
@@ -46,6 +88,21 @@ def decompress(data: Any, raw_size: int) -> bytes:
     import zstandard
 
     decompressor = _borrow(_idle_decompressors, zstandard.ZstdDecompressor)
+    raw = _unpacked(decompressor, data, raw_size)
+    _idle_decompressors.append(decompressor)
+    return raw
+
+
+def decompress_behind(data: Any, prefix: Any, raw_size: int) -> bytes:
+    """The raw_size bytes of one zstd frame that may refer to prefix. Raises as decompress does."""
+    import zstandard
+
+    return _unpacked(zstandard.ZstdDecompressor(dict_data=_dictionary(prefix)), data, raw_size)
+
+
+def _unpacked(decompressor: Any, data: Any, raw_size: int) -> bytes:
+    import zstandard
+
     try:
         stated = zstandard.frame_content_size(data)  # -1: the frame does not say
         if stated not in (-1, raw_size):
@@ -54,7 +111,6 @@ def decompress(data: Any, raw_size: int) -> bytes:
         raw = decompressor.decompress(data, max_output_size=max(raw_size, 1), allow_extra_data=False)
     except zstandard.ZstdError as error:
         raise slipstick.CorruptArchiveError(f"zstd frame is damaged: {error}") from None
-    _idle_decompressors.append(decompressor)
     if len(raw) != raw_size:
         raise slipstick.CorruptArchiveError(f"zstd frame holds {len(raw)} bytes; expected {raw_size}")
     return raw

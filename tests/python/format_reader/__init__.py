@@ -34,7 +34,7 @@ def read(data: bytes) -> bytes:
         blocks = []
         while (tag := at.number(1)) == 1:
             begin = at.at - 1
-            raw, lines = read_block(at, begin)
+            raw, lines = read_block(at, begin, content[-blocks[-1][1] :][-(2**21) :] if blocks else b"")
             content += raw
             blocks.append((at.at - begin, len(raw), lines))
         check(tag == 2, "neither block nor footer")
@@ -51,8 +51,8 @@ def read(data: bytes) -> bytes:
 # 3. A block
 
 
-def read_block(at: Bytes, begin: int) -> tuple[bytes, int]:
-    """The raw bytes of a block whose tag was read, and its field `lines` as it stands."""
+def read_block(at: Bytes, begin: int, prefix: bytes) -> tuple[bytes, int]:
+    """The raw bytes of a block whose tag was read, and its field `lines` as it stands; prefix is b"" for the first block."""
     size = at.varint()
     check(size <= 1024, "header too large")
     fields = Bytes(at.take(size))
@@ -61,7 +61,7 @@ def read_block(at: Bytes, begin: int) -> tuple[bytes, int]:
     method, raw_size, lines, payload_size = fields.number(1), fields.varint(), fields.varint(), fields.varint()
     raw_sum, payload_sum = fields.number(8), fields.number(4)
     records = read_records(fields)
-    check(method <= 4, "unsupported method")
+    check(method <= 5, "unsupported method")
     check(raw_size <= 2**26 and lines >> 1 <= raw_size and lines != 1 and payload_size <= raw_size, "illegal size")
     payload = at.take(payload_size)
     check(hash32(payload) == payload_sum, "payload checksum")
@@ -69,6 +69,9 @@ def read_block(at: Bytes, begin: int) -> tuple[bytes, int]:
         raw = payload
     elif method == 1:
         raw = unzstd(payload, raw_size)
+    elif method == 5:
+        check(prefix != b"", "the first block continues another")
+        raw = read_continued(Bytes(payload), prefix, raw_size)
     else:
         streams = Bytes(payload)
         symbols, text = read_stream(streams, raw_size), read_stream(streams, raw_size)
@@ -102,24 +105,46 @@ def has_group(field: bytes, group: bytes) -> bool:
     return field[bit // 8] >> bit % 8 & 1 == 1
 
 
-def unzstd(data: bytes, size: int) -> bytes:
+# 3.1 Continued blocks
+
+
+def read_continued(at: Bytes, prefix: bytes, raw_size: int) -> bytes:
+    repeats, literals = Bytes(read_stream(at, raw_size)), Bytes(read_stream(at, raw_size, prefix))
+    check(at.done(), "bytes after the last stream")
+    out = bytearray(prefix)
+    while not repeats.done():
+        out += literals.take(repeats.varint())
+        length, distance = repeats.varint(), repeats.varint()
+        check(1 <= length <= raw_size + len(prefix) - len(out) and 1 <= distance <= len(out), "illegal repeat")
+        while length > 0:  # an overlap doubles what can be taken at once
+            piece = out[len(out) - distance :][:length]
+            out += piece
+            length -= len(piece)
+            distance += len(piece)
+    return bytes(out[len(prefix) :]) + literals.take(len(literals.data) - literals.at)
+
+
+def unzstd(data: bytes, size: int, prefix: bytes = b"") -> bytes:
+    dictionary = zstandard.ZstdCompressionDict(prefix, dict_type=zstandard.DICT_TYPE_RAWCONTENT) if prefix else None
     try:
-        raw = zstandard.ZstdDecompressor().decompress(data, max_output_size=max(size, 1), allow_extra_data=False)
+        raw = zstandard.ZstdDecompressor(dict_data=dictionary).decompress(data, max_output_size=max(size, 1), allow_extra_data=False)
     except zstandard.ZstdError as error:
         raise ValueError(f"zstd frame: {error}") from None
     check(len(raw) == size, "zstd frame of another size")
     return raw
 
 
-def read_stream(at: Bytes, raw_size: int) -> bytes:
+def read_stream(at: Bytes, raw_size: int, prefix: bytes = b"") -> bytes:
     codec, size, packed_size = at.number(1), at.varint(), at.varint()
     packed = at.take(packed_size)
-    check(codec <= 3 and size <= 3 * raw_size + 1024, "illegal stream")
+    check((codec <= 3 or (codec == 4 and prefix != b"")) and size <= 3 * raw_size + 1024, "illegal stream")
     if codec == 0:
         check(size == packed_size, "stored stream of another size")
         return packed
     if codec == 1:
         return unzstd(packed, size)
+    if codec == 4:
+        return unzstd(packed, size, prefix)
     if codec == 3:
         check(size <= LARGEST and size <= 4096 * (packed_size + 1) - 1, "text of max too long")
         return MaxText(packed, size).read()

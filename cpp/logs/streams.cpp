@@ -1,0 +1,48 @@
+// Streams of payloads: see streams.h.
+
+#include "logs/streams.h"
+
+#include "logs/mixed_text.h"
+#include "logs/text_coder.h"
+
+namespace slipstick::logs {
+
+void put_stream(std::string& out, StreamCodec codec, std::string_view packed, size_t size) {
+  out.push_back(static_cast<char>(codec));
+  put_varint(out, size);
+  put_varint(out, packed.size());
+  out += packed;
+}
+
+Stream get_stream(ByteReader& in, size_t raw_size, ByteCodec& codec, std::string_view prefix) {
+  const uint8_t how = in.byte();
+  const uint64_t size = in.varint(), packed = in.varint();
+  const std::string_view data = in.take(packed);
+  if (size > max_text(raw_size)) in.fail("has a text of illegal size");
+  Stream stream;
+  stream.packed_size = packed;
+  switch (how) {
+    case kStreamStored:
+      if (size != packed) in.fail("has a text of illegal size");
+      stream.stored = data;
+      return stream;
+    case kStreamZstd: stream.own = codec.decompress(data, size); break;
+    case kStreamMixed:
+      if (size > kMixedTextBytes) in.fail("has a text of illegal size");
+      stream.own = decode_text(data, size);
+      break;
+    case kStreamMax:
+      if (size > kMaxMixedText || !is_plausible_mixed_text(size, packed)) in.fail("has a text of illegal size");
+      stream.own = decode_mixed_text(data, size);
+      break;
+    case kStreamContinued:
+      if (prefix.empty()) in.fail("has a text that continues nothing");
+      stream.own = codec.decompress_behind(data, prefix, size);
+      break;
+    default: in.fail("has a text of unknown codec");
+  }
+  if (stream.own.size() != size) in.fail("has a text of another size than stated");
+  return stream;
+}
+
+}  // namespace slipstick::logs
