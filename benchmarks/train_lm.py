@@ -31,19 +31,20 @@ import statistics
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from harness import text_table
 from losses import words
+from numpy.typing import NDArray
 from torch import nn
 
 from slipstick import logs, losses, lowbit
 from slipstick.lowbit import studies
 
 KINDS = ("weights", "activations", "gradients")
-CONTEXT, BATCH, WIDTH, HEADS, LAYERS = 32, 16, 64, 4, 2
+CONTEXT, BATCH, WIDTH, HEADS, LAYERS, WARM_UP = 32, 16, 64, 4, 2, 20
 
 
 class Block(nn.Module):
@@ -62,46 +63,52 @@ class Block(nn.Module):
 
 
 class Model(nn.Module):
-    """A transformer up to its last norm; the head is a parameter, since the logits are never made."""
+    """A transformer up to its last norm; who calls it takes the loss of the head, streamed or from logits."""
 
     def __init__(self, vocabulary: int) -> None:
         super().__init__()
         self.embed, self.place = nn.Embedding(vocabulary, WIDTH), nn.Embedding(CONTEXT, WIDTH)
         self.blocks = nn.Sequential(*(Block() for _ in range(LAYERS)))
         self.norm = nn.LayerNorm(WIDTH)
-        self.head = nn.Parameter(torch.randn(vocabulary, WIDTH) / WIDTH**0.5)
+        self.head = nn.Linear(WIDTH, vocabulary, bias=False)
+        nn.init.normal_(self.head.weight, std=WIDTH**-0.5)
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         x = self.embed(tokens) + self.place(torch.arange(tokens.shape[1]))
         return self.norm(self.blocks(x)).flatten(0, 1)
 
 
+def adamw(model: nn.Module, learning_rate: float) -> torch.optim.AdamW:
+    return torch.optim.AdamW(model.parameters(), lr=learning_rate, betas=(0.9, 0.95), weight_decay=0.1)
+
+
+def windows(text: torch.Tensor, count: int) -> torch.Tensor:
+    """Places of so many random windows of the text, a row each."""
+    return torch.randint(0, len(text) - CONTEXT - 1, (count, 1)) + torch.arange(CONTEXT)
+
+
 class Trainer:
     """Steps of AdamW on random windows of the text, same seed, same windows."""
 
-    def __init__(
-        self, seed: int, learning_rate: float, z_loss: float = 0.0, rounding: str = "nearest_even", warm_up: int = 20, **formats: str | None
-    ) -> None:
+    def __init__(self, seed: int, learning_rate: float, z_loss: float = 0.0, **formats: str | None) -> None:
         vocabulary, text = words()
         self.text = torch.tensor(text)
         torch.manual_seed(seed)
         self.model = Model(len(vocabulary))
-        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=learning_rate, betas=(0.9, 0.95), weight_decay=0.1)
-        self.learning_rate, self.z_loss, self.warm_up = learning_rate, z_loss, warm_up
-        self.rounding, self.formats = rounding, formats
+        self.optimizer = adamw(self.model, learning_rate)
+        self.learning_rate, self.z_loss, self.formats = learning_rate, z_loss, formats
         if any(formats.values()):
-            lowbit.emulate(self.model, **formats, rounding=rounding, seed=seed)
+            lowbit.emulate(self.model.blocks, **formats, seed=seed)
         self.steps = 0
 
     def step(self) -> dict[str, Any]:
         """One step; what it saw: cross-entropy in nats, the mean of log Z and of the entropy over the tokens, the norm of the gradient."""
         self.steps += 1
         for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate * min(1.0, self.steps / max(1, self.warm_up))
-        at = torch.randint(0, len(self.text) - CONTEXT - 1, (BATCH, 1)) + torch.arange(CONTEXT)
-        self.hidden, self.head = self.rounded(self.model(self.text[at]), "activations"), self.rounded(self.model.head, "weights")
-        self.targets = self.text[at + 1].flatten()
-        rows = losses.row_statistics(self.hidden, self.head, self.targets, want=("target", "lse", "entropy"))
+            group["lr"] = self.learning_rate * min(1.0, self.steps / WARM_UP)
+        at = windows(self.text, BATCH)
+        hidden, head = self.rounded(self.model(self.text[at]), "activations"), self.rounded(self.model.head.weight, "weights")
+        rows = losses.row_statistics(hidden, head, self.text[at + 1].flatten(), want=("target", "lse", "entropy"))
         cross_entropy = (rows.lse - rows.target).mean()
         loss = cross_entropy + self.z_loss * rows.lse.square().mean()
         self.optimizer.zero_grad()
@@ -113,7 +120,7 @@ class Trainer:
 
     def rounded(self, x: torch.Tensor, kind: str) -> torch.Tensor:
         fmt = self.formats.get(kind)
-        return x if fmt is None else lowbit.quantize(x, fmt, rounding=self.rounding)
+        return x if fmt is None else lowbit.quantize(x, fmt)
 
 
 def train(arguments: argparse.Namespace) -> None:
@@ -144,19 +151,68 @@ def train(arguments: argparse.Namespace) -> None:
 # "To FP8 and Back Again": the inputs of matrix products lose mantissa bits by truncation, exponents stay those of float32.
 
 
-def spikes_run(format: int, seed: int, learning_rate: float, steps: int) -> Iterator[tuple[float, float | None]]:
-    """Losses and logit sharpness of one run with so many mantissa bits, from the first step at the full rate."""
-    trainer = Trainer(
-        seed, learning_rate, rounding="toward_zero", warm_up=0, **dict.fromkeys(KINDS, None if format == 23 else f"e8m{format}")
-    )
+class Masked(NamedTuple):
+    """A number of mantissa bits, and what is done otherwise than in the paper."""
+
+    bits: int
+    rounding: str = "toward_zero"
+    logit_gradient: bool = True  # whether that of the logits is rounded, too
+    z_loss: float = 0.0
+
+    @property
+    def name(self) -> str:
+        changes = {
+            "nearest": self.rounding != "toward_zero",
+            "float32 logit gradient": not self.logit_gradient,
+            f"z-loss {self.z_loss:g}": self.z_loss > 0,
+        }
+        return ", ".join([f"e8m{self.bits}", *(change for change, made in changes.items() if made)])
+
+    def controls(self) -> list[Masked]:
+        """What tells biased from unbiased rounding, the logits from the other layers, and the drift of log Z from its effect."""
+        return [self._replace(rounding="nearest_even"), self._replace(logit_gradient=False), self._replace(z_loss=0.01)]
+
+
+def characters() -> tuple[torch.Tensor, int, float]:
+    """The language reference, a number for each character, how many there are, and the entropy of their frequencies in nats."""
+    from pydoc_data.topics import topics
+
+    text = "\n".join(topics[name] for name in sorted(topics))
+    index = {character: i for i, character in enumerate(sorted(set(text)))}
+    numbers = torch.tensor([index[character] for character in text])
+    share = numbers.bincount() / len(numbers)
+    return numbers, len(index), -(share * share.log()).sum().item()
+
+
+def spikes_run(format: Masked, seed: int, learning_rate: float, steps: int) -> Iterator[tuple[float, float | None, float]]:
+    """(loss, logit sharpness every twentieth step, mean of log Z) of one run, from the first step at the full rate.
+
+    The same seed is the same start and the same windows of the text, whatever the format. Every linear layer and the head has its input,
+    its weight and the gradient of its output rounded; the products inside attention are float32.
+    """
+    text, classes, _ = characters()
+    torch.manual_seed(seed)
+    model = Model(classes)
+    optimizer = adamw(model, learning_rate)
+    if format.bits < 23:
+        kinds: dict[str, Any] = dict.fromkeys(KINDS, f"e8m{format.bits}")
+        lowbit.emulate(model.blocks, **kinds, rounding=format.rounding)
+        if not format.logit_gradient:
+            kinds["gradients"] = None
+        lowbit.emulate(model.head, **kinds, rounding=format.rounding)
     for number in range(steps):
-        seen = trainer.step()
+        at = windows(text, BATCH // 2)
+        logits, targets = model.head(model(text[at])), text[at + 1].flatten()
+        loss = nn.functional.cross_entropy(logits, targets)
+        log_z = logits.logsumexp(1)
         sharpness = None
         if number % 20 == 19:  # of the last token of each window, as in the paper
-            with torch.no_grad():
-                last = slice(CONTEXT - 1, None, CONTEXT)
-                sharpness = studies.logit_sharpness(trainer.hidden[last] @ trainer.head.T, trainer.targets[last], reduction="mean")
-        yield seen["loss"], sharpness
+            last = slice(CONTEXT - 1, None, CONTEXT)
+            sharpness = studies.logit_sharpness(logits[last].detach(), targets[last], reduction="mean")
+        yield loss.item(), sharpness, log_z.mean().item()
+        optimizer.zero_grad()
+        (loss + format.z_loss * log_z.square().mean()).backward()
+        optimizer.step()
 
 
 def spike_count(excess: Sequence[float]) -> int:
@@ -169,33 +225,79 @@ def spike_count(excess: Sequence[float]) -> int:
     return count
 
 
+def paired_p(ours: int, theirs: int) -> float:
+    """McNemar's exact test, two-sided: so many pairs in which only the one run was unstable, so many in which only the other."""
+    pairs = ours + theirs
+    return min(1.0, 2 * sum(math.comb(pairs, k) for k in range(min(ours, theirs) + 1)) / 2**pairs)
+
+
+def spikes_sweep(arguments: argparse.Namespace) -> tuple[studies.Sweep, dict[tuple[Masked, int, float], list[float]]]:
+    """The runs, those of the controls at the highest rate only, and the mean of log Z at every step of (format, seed, learning rate)."""
+    log_z: dict[tuple[Masked, int, float], list[float]] = {}
+
+    def watched(format: Masked, seed: int, learning_rate: float) -> Iterator[tuple[float, float | None]]:
+        seen = log_z.setdefault((format, seed, learning_rate), [])
+        for loss, sharpness, mean in spikes_run(format, seed, learning_rate, arguments.steps):
+            seen.append(mean)
+            yield loss, sharpness
+
+    seeds = range(arguments.seed, arguments.seed + arguments.seeds)
+    formats = [Masked(bits) for bits in arguments.mantissa_bits]
+    runs = studies.sweep(watched, formats, seeds, arguments.learning_rates, progress=True).runs
+    fewest = min(formats)
+    if fewest.bits < 23:
+        runs += studies.sweep(watched, fewest.controls(), seeds, [max(arguments.learning_rates)], progress=True).runs
+    return studies.Sweep(runs), log_z
+
+
 def study_spikes(arguments: argparse.Namespace) -> None:
-    """Spikes are those of the excess over float32 at the lowest learning rate: the same windows of the text, so that their noise is not counted."""
-    result = studies.sweep(
-        lambda format, seed, learning_rate: spikes_run(format, seed, learning_rate, arguments.steps),
-        formats=arguments.mantissa_bits,
-        seeds=range(arguments.seed, arguments.seed + arguments.seeds),
-        learning_rates=arguments.learning_rates,
-        progress=True,
-    )
-    lowest = {run.seed: run.losses for run in result.select(format=23, learning_rate=result.learning_rates[0])}
-    panels: dict[str, dict[str, tuple[Sequence[int], Any]]] = {}
+    """A run diverged if its last tenth is not below the entropy of the characters' frequencies: it predicts no better than a table of those.
+
+    It spiked if `spike_count` finds one in its excess over float32 at the lowest learning rate: the same windows of the text, so that
+    their noise is not counted. Either is unstable, and is compared with the run of float32 of the same seed and rate.
+    """
+    result, log_z = spikes_sweep(arguments)
+    chance = characters()[2]
+    exact = {(run.seed, run.learning_rate): run for run in result.select(format=Masked(23))}
+
+    def excess(run: studies.Run) -> NDArray[np.float64]:
+        calm = exact[run.seed, result.learning_rates[0]].losses
+        steps = min(len(run.losses), len(calm))
+        return run.losses[:steps] - calm[:steps]
+
+    def diverged(run: studies.Run) -> bool:
+        return not run.final_loss < chance
+
+    def unstable(run: studies.Run) -> bool:
+        return diverged(run) or spike_count(excess(run)) > 0
+
     rows = []
+    panels: dict[str, dict[str, tuple[Sequence[int], Any]]] = {}
     for rate in result.learning_rates:
         panel = panels.setdefault(f"learning rate {rate:g}", {})
         for kind in result.formats:
             runs = result.select(format=kind, learning_rate=rate)
-            excess = [run.losses - lowest[run.seed][: len(run.losses)] for run in runs]
-            panel[f"e8m{kind}"] = range(len(excess[0])), excess[0]
-            spikes = list(map(spike_count, excess))
-            unstable = sum(run.diverged or count > 0 for run, count in zip(runs, spikes, strict=True))
-            counts = len(runs), sum(run.diverged for run in runs), unstable, sum(spikes)
+            if not runs:
+                continue
+            curves = [excess(run) for run in runs]
+            panel[kind.name] = range(len(curves[0])), curves[0]
+            spikes = [spike_count(curve) for curve in curves]
+            pairs = [(unstable(run), unstable(exact[run.seed, rate])) for run in runs]
+            alone = pairs.count((True, False)), pairs.count((False, True))
             figures = [
-                statistics.median(values) for values in zip(*((run.final_loss, np.nanmax(run.sharpness)) for run in runs), strict=True)
+                statistics.median(values)
+                for values in zip(
+                    *((run.final_loss, np.mean(log_z[kind, run.seed, rate][-20:]), np.nanmax(run.sharpness)) for run in runs), strict=True
+                )
             ]
-            rows.append([f"{rate:g}", f"e8m{kind}", *map(str, counts), *(f"{figure:.3g}" for figure in figures)])
+            counts = len(runs), sum(map(diverged, runs)), sum(count > 0 for count in spikes), sum(spikes)
+            test = ["-", "-"] if kind == Masked(23) else [f"{alone[0]}:{alone[1]}", f"{paired_p(*alone):.2g}"]
+            rows.append([f"{rate:g}", kind.name, *map(str, counts), *test, *(f"{figure:.3g}" for figure in figures)])
+    heads = ["learning rate", "format", "runs", "diverged", "spiked", "spikes", "alone", "p", "final loss", "log Z", "largest sharpness"]
+    print(text_table(heads, rows))
+    print(f"diverged: ends at {chance:.3g} nats, the entropy of single characters, or above")
     print(
-        text_table(["learning rate", "format", "runs", "diverged", "diverged or spiked", "spikes", "final loss", "largest sharpness"], rows)
+        "alone: unstable, diverged or spiked, where float32 of that seed and rate was not : the reverse; p: McNemar's exact test of these"
     )
     draw(arguments.plot, panels, f"excess in nats, seed {arguments.seed}", "step")
 
@@ -314,25 +416,26 @@ def reached(steps: Sequence[int | None]) -> str:
     return span if len(found) == len(steps) else f"{span} in {len(found)} of {len(steps)}"
 
 
-DEFAULTS: dict[str, Any] = {"steps": 200, "seeds": 3, "mantissa_bits": [23, 3, 2, 1], "learning_rates": [1e-2, 3e-2, 1e-1], "modulus": 59}
-STUDIES: dict[str | None, dict[str, Any]] = {"spikes": {}, "collapse": {"steps": 2000}}
+SPIKES: dict[str, Any] = {"steps": 600, "seeds": 10, "mantissa_bits": [23, 3, 2, 1], "learning_rates": [3e-3, 1e-2, 3e-2]}
+COLLAPSE: dict[str, Any] = {"steps": 2000, "seeds": 3, "modulus": 59}
+DEFAULTS: dict[str | None, dict[str, Any]] = {"spikes": SPIKES, "collapse": COLLAPSE, None: {"steps": 200}}
 QUICK: dict[str, Any] = {"steps": 30, "seeds": 1, "mantissa_bits": [23, 1], "learning_rates": [1e-1], "modulus": 11}
 
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--study", choices=list(STUDIES), help="reproduce a published effect instead")
+    parser.add_argument("--study", choices=["spikes", "collapse"], help="reproduce a published effect instead")
     parser.add_argument("--quick", action="store_true", help="the study in seconds: that it runs, not what it finds")
-    parser.add_argument("--steps", type=int, help="default: 200, or 2000 for --study collapse")
+    parser.add_argument("--steps", type=int, help="default: 200, and 600 and 2000 of the two studies")
     parser.add_argument("--seed", type=int, default=0, help="of the first run (default: 0)")
     parser.add_argument("--learning-rate", type=float, default=3e-3, help="default: 3e-3")
     parser.add_argument("--z-loss", type=float, default=0.0, help="weight of the mean of log^2 Z (default: 0)")
     for kind in KINDS:
         parser.add_argument(f"--{kind}", metavar="FORMAT", help="a format of slipstick.lowbit, as e4m3fn or mxfp4; default: float32")
     parser.add_argument("--log", default="train_lm.log", help="default: train_lm.log")
-    parser.add_argument("--seeds", type=int, help="runs of each case of a study (default: 3)")
+    parser.add_argument("--seeds", type=int, help="runs of each case of a study (default: 10 of spikes, 3 of collapse)")
     parser.add_argument("--mantissa-bits", type=int, nargs="+", help="of --study spikes, 23 among them (default: 23 3 2 1)")
-    parser.add_argument("--learning-rates", type=float, nargs="+", help="of --study spikes (default: 0.01 0.03 0.1)")
+    parser.add_argument("--learning-rates", type=float, nargs="+", help="of --study spikes (default: 0.003 0.01 0.03)")
     parser.add_argument("--modulus", type=int, help="of --study collapse (default: 59)")
     parser.add_argument("--share", type=float, default=0.8, help="of the pairs to learn from, of --study collapse (default: 0.8)")
     parser.add_argument("--plot", metavar="PNG", help="draw the study's curves there (default: STUDY.png)")
@@ -343,7 +446,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         parser.error("--quick is of a --study")
     if arguments.mantissa_bits is not None and 23 not in arguments.mantissa_bits:
         parser.error(f"--mantissa-bits is {arguments.mantissa_bits}; expected 23 among them, against which the others are measured")
-    for name, value in {**DEFAULTS, **STUDIES.get(arguments.study, {}), **(QUICK if arguments.quick else {})}.items():
+    for name, value in {**DEFAULTS[arguments.study], **(QUICK if arguments.quick else {})}.items():
         if getattr(arguments, name) is None:
             setattr(arguments, name, value)
     if arguments.study and arguments.plot is None:

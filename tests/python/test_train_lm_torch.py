@@ -48,10 +48,30 @@ def test_it_trains_in_small_formats_and_packs_its_log(train_lm, tmp_path, capsys
 
 
 def test_runs_of_the_spike_study_read_the_same_text_and_differ_by_format(train_lm):
-    first, again, coarse = ([loss for loss, _ in train_lm.spikes_run(bits, 0, 1e-2, 3)] for bits in (23, 23, 1))
+    exact, coarse = train_lm.Masked(23), train_lm.Masked(1)
+    first, again, other = ([loss for loss, _, _ in train_lm.spikes_run(kind, 0, 1e-2, 3)] for kind in (exact, exact, coarse))
     assert first == again
-    assert coarse != first
-    assert coarse == pytest.approx(first, rel=0.1)
+    assert other != first
+    assert other == pytest.approx(first, rel=0.1)
+
+
+def test_the_controls_of_the_spike_study_change_one_thing_each(train_lm):
+    """Before the first update only the forward pass counts: nearest rounding differs there, a gradient and a penalty only after it."""
+    coarse = train_lm.Masked(1)
+    losses = {kind.name: [loss for loss, _, _ in train_lm.spikes_run(kind, 0, 1e-2, 3)] for kind in (coarse, *coarse.controls())}
+    assert list(losses) == ["e8m1", "e8m1, nearest", "e8m1, float32 logit gradient", "e8m1, z-loss 0.01"]
+    truncated = losses.pop("e8m1")
+    for name, values in losses.items():
+        assert (values[0] == truncated[0]) == (name != "e8m1, nearest"), name
+        assert values[2] != truncated[2], name
+
+
+def test_the_paired_test_is_the_exact_one(train_lm):
+    """Tails of a fair coin: 10 of 10 in 2 of 1024 cases, 7 or more of 8, or as few, in 18 of 256."""
+    assert train_lm.paired_p(0, 0) == 1
+    assert train_lm.paired_p(10, 0) == train_lm.paired_p(0, 10) == 2 / 1024
+    assert train_lm.paired_p(7, 1) == 18 / 256
+    assert train_lm.paired_p(3, 3) == 1
 
 
 def test_spikes_are_rises_above_the_median_counted_once(train_lm):
