@@ -5,11 +5,12 @@
     python benchmarks/train_lm.py --study spikes                         do fewer mantissa bits spike at high learning rates?
     python benchmarks/train_lm.py --study collapse                       softmax collapse stops grokking, StableMax does not
 
-The text is the language reference that ships with Python (pydoc_data), its words the vocabulary: a head of thousands of classes over a model
-of a hundred thousand parameters, so that the head is most of the work, as it is in small language models. Formats are those of the inputs of
-every linear layer and of the head; the products inside attention stay float32, and so does the gradient of the logits, except in the study of
-spikes, which makes logits, over characters, to round it. Both studies are of published effects, small: "To FP8 and Back Again" (Lee
-et al. 2024, arXiv 2405.18710) and "Grokking at the Edge of Numerical Stability" (Prieto et al. 2025, arXiv 2501.04697). They print a table over seeds and, with matplotlib, draw STUDY.png; --quick runs them in seconds. Needs torch.
+The text is the language reference that ships with Python (pydoc_data), its words the vocabulary: a head of thousands of classes over a model of a
+hundred thousand parameters, so that the head is most of the work, as it is in small language models. Formats are those of the inputs of every
+linear layer and of the head; the products inside attention stay float32, and so does the gradient of the logits, except in the study of spikes,
+which makes logits, over characters, to round it. Both studies are of published effects, small: "To FP8 and Back Again" (Lee et al. 2024, arXiv
+2405.18710) and "Grokking at the Edge of Numerical Stability" (Prieto et al. 2025, arXiv 2501.04697). They print a table over seeds and, with
+matplotlib, draw STUDY.png; --quick runs them in seconds. Needs torch.
 
 What they found, with their defaults unless said otherwise:
 
