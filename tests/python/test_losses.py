@@ -289,8 +289,8 @@ def test_shift_weights_and_reductions():
     got = losses.linear_cross_entropy(e, c, targets, token_weight=token, class_weight=classes)
     assert np.isclose(got, (each * w * token).sum() / (w * token).sum(), rtol=1e-6)
     shifted = losses.linear_cross_entropy(e, c, targets, reduction="none", shift=2)
-    assert not shifted[:, :2].any()
-    assert (shifted[:, 2:] == losses.linear_cross_entropy(e[:, :-2], c, targets[:, 2:], reduction="none")).all()
+    assert shifted.shape == (3, 8)  # as cut_cross_entropy has it
+    assert (shifted == losses.linear_cross_entropy(e[:, :-2], c, targets[:, 2:], reduction="none")).all()
     loss, by_e, by_c, by_bias = losses.linear_cross_entropy_and_grad(e, c, targets, shift=2, token_weight=token)
     again = losses.linear_cross_entropy_and_grad(e[:, :-2], c, targets[:, 2:], token_weight=token[:, 2:])
     assert loss == again[0]
@@ -298,8 +298,11 @@ def test_shift_weights_and_reductions():
     assert not by_e[:, -2:].any()
     assert (by_c == again[2]).all()
     assert by_bias is None
-    loss, lse = losses.linear_cross_entropy(e, c, targets, return_lse=True)
-    assert lse.shape == (3, 10)
+    for shift in (0, 2):
+        _, lse = losses.linear_cross_entropy(e, c, targets, None, -100, None, "mean", shift, True)
+        counted = counts[:, shift:]
+        assert lse.shape == counted.shape
+        assert np.allclose(lse, np.where(counted, softmax(z)[0].reshape(3, 10)[:, : 10 - shift], 0), atol=1e-5)
 
 
 def test_an_attribute_that_was_not_wanted_says_so():

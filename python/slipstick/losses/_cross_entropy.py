@@ -49,13 +49,13 @@ def linear_cross_entropy(
     softcap: float | None = None,
     reduction: str = "mean",
     shift: bool | int = 0,
+    return_lse: bool = False,
+    filter_eps: float | str | None = None,
     *,
     label_smoothing: float = 0.0,
     z_loss: float = 0.0,
     class_weight: Any = None,
     token_weight: Any = None,
-    return_lse: bool = False,
-    filter_eps: float | str | None = None,
     workspace: int | None = None,
     threads: int | None = None,
     process_group: Any = None,
@@ -73,13 +73,13 @@ def linear_cross_entropy(
         ignore_index: the target of positions to leave out; their loss is 0 and they get no gradient.
         softcap: cap of cap * tanh(z / cap), or None.
         reduction: "mean": sum of the losses over the sum of w, the count where there are no weights; NaN if that is 0. "sum". "none".
-        shift: position i predicts targets[..., i + shift]; the losses of "none" stand at i + shift, the first `shift` being 0.
+        shift: position i predicts targets[..., i + shift]; the losses of "none" and lse are those of e[..., :-shift, :], `shift` fewer.
+        return_lse: give (loss, lse), lse of the shape of the losses of "none", differentiable.
+        filter_eps: see row_statistics; here a class is dropped where its probability is below it. None is exact.
         label_smoothing: s from 0 to 1.
         z_loss: factor of lse^2 (Chowdhery et al. 2022, arXiv:2204.02311, section 5).
         class_weight: (vocabulary,) float of at least 0 (torch takes negative ones); not with softcap and label_smoothing together.
         token_weight: (...) float, where targets are; differentiable.
-        return_lse: give (loss, lse), lse of the shape of targets, differentiable.
-        filter_eps: see row_statistics; here a class is dropped where its probability is below it. None is exact.
         workspace, threads: see row_statistics.
         process_group: torch.distributed group whose ranks hold the classes, see above; e and targets are the same on all.
     Returns:
@@ -159,8 +159,7 @@ def _numpy_linear_cross_entropy(
 
     from ._numpy import NumpyHead, numpy_statistics
 
-    shape = targets.shape
-    rows, labels, weights = _shifted(e, targets, token_weight, shift)
+    rows, labels, weights, shape = _shifted(e, targets, token_weight, shift)
     map_and_cap = _head.map_name(_NAME, softcap, None)
     head = NumpyHead(_NAME, rows, c, labels, bias, 1.0, map_and_cap, ignore_index, ("e", "c"))
     _check_class_weight(_NAME, class_weight, head.vocabulary)
@@ -185,32 +184,21 @@ def _numpy_linear_cross_entropy(
         losses = losses + label_smoothing / head.vocabulary * (class_weight.sum() * lse - average)
     losses = np.where(counts, losses * factor, 0.0)
     if reduction == "none":
-        loss = _unshifted(losses, shape, shift).astype(head.sum_type)
+        loss = losses.reshape(shape).astype(head.sum_type)
     else:
         total = losses.sum()
         with np.errstate(invalid="ignore", divide="ignore"):
             loss = head.sum_type.type(total / (factor * of_label).sum() if reduction == "mean" else total)
-    return (loss, _unshifted(lse.astype(head.sum_type), shape, shift)) if return_lse else loss
+    return (loss, lse.reshape(shape).astype(head.sum_type)) if return_lse else loss
 
 
-def _shifted(e: Any, targets: Any, token_weight: Any, shift: int) -> tuple[Any, Any, Any]:
-    """Flat rows of hidden states, their targets, and their weights."""
+def _shifted(e: Any, targets: Any, token_weight: Any, shift: int) -> tuple[Any, Any, Any, Any]:
+    """Flat rows of hidden states, their targets, their weights, and the shape of what each row has."""
     if shift:
         e, targets = e[..., :-shift, :], targets[..., shift:]
         token_weight = None if token_weight is None else token_weight[..., shift:]
-    targets = targets.reshape(-1)
-    return e.reshape(len(targets), e.shape[-1]), targets, None if token_weight is None else token_weight.reshape(-1)
-
-
-def _unshifted(values: Any, shape: tuple[int, ...], shift: int) -> Any:
-    """Values of the rows at the positions of their targets."""
-    import numpy as np
-
-    if not shift:
-        return values.reshape(shape)
-    full = np.zeros(shape, values.dtype)
-    full[..., shift:] = values.reshape(*shape[:-1], shape[-1] - shift)
-    return full
+    shape, targets = targets.shape, targets.reshape(-1)
+    return e.reshape(len(targets), e.shape[-1]), targets, None if token_weight is None else token_weight.reshape(-1), shape
 
 
 def linear_cross_entropy_and_grad(
@@ -254,7 +242,7 @@ def linear_cross_entropy_and_grad(
     e, targets = plain_array(function, "e", e), plain_array(function, "targets", targets)
     token_weight = None if token_weight is None else plain_array(function, "token_weight", token_weight, np.float64)
     _check_options(function, e, targets, reduction, shift, label_smoothing, token_weight)
-    rows, labels, weights = _shifted(e, targets, token_weight, shift)
+    rows, labels, weights, _ = _shifted(e, targets, token_weight, shift)
     head = NumpyHead(function, rows, c, labels, bias, 1.0, _head.map_name(function, softcap, None), ignore_index, ("e", "c"))
     row_weight = np.where(labels != ignore_index, 1.0 if weights is None else weights, 0.0)
     if reduction == "mean":

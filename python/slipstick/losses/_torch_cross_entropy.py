@@ -36,8 +36,7 @@ def torch_linear_cross_entropy(
     process_group: Any = None,
 ) -> Any:
     """The loss, or (loss, lse)."""
-    shape = targets.shape
-    rows, labels, weights = _shifted(e, targets, token_weight, shift)
+    rows, labels, weights, shape = _shifted(e, targets, token_weight, shift)
     rows, c = as_autocast(rows, c)
     check_tensors(_NAME, rows, c, labels, bias, ("e", "c"), on_cuda=True)
     if process_group is None:
@@ -80,7 +79,7 @@ def torch_linear_cross_entropy(
         from ._vocabulary_parallel import parallel_statistics
 
         target, lse, mean, vocabulary = parallel_statistics(
-            _NAME, rows, c, labels, bias, process_group, with_mean=smoothed, softcap=softcap, threads=threads or None, **common
+            _NAME, rows, c, labels, bias, process_group, with_mean=smoothed, softcap=softcap, threads=threads, **common
         )
         _check_class_weight(_NAME, class_weight, vocabulary, readable(class_weight))
     losses = (1 - label_smoothing) * (lse - target) + z_loss * lse**2
@@ -97,18 +96,11 @@ def torch_linear_cross_entropy(
     losses = torch.where(counts, losses, 0.0)
     kind = sum_type(rows.dtype)
     if reduction == "none":
-        loss = _unshifted(losses, shape, shift).to(kind)
+        loss = losses.reshape(shape).to(kind)
     else:
         total = losses.sum()
         loss = (total / row_weight.sum() if reduction == "mean" else total).to(kind)
-    return (loss, _unshifted(lse.to(kind), shape, shift)) if return_lse else loss
-
-
-def _unshifted(values: torch.Tensor, shape: torch.Size, shift: int) -> torch.Tensor:
-    """Values of the rows at the positions of their targets."""
-    if not shift:
-        return values.reshape(shape)
-    return torch.nn.functional.pad(values.reshape(*shape[:-1], shape[-1] - shift), (shift, 0))
+    return (loss, lse.reshape(shape).to(kind)) if return_lse else loss
 
 
 class LinearCrossEntropy(torch.nn.Module):

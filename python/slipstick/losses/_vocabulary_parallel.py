@@ -11,7 +11,7 @@ import torch
 import torch.distributed as distributed
 
 from . import _head
-from ._statistics import row_statistics
+from ._torch import torch_statistics
 
 __all__ = ["parallel_statistics"]
 
@@ -57,6 +57,7 @@ def parallel_statistics(
     *,
     ignore_index: int,
     with_mean: bool,
+    softcap: float | None,
     **options: Any,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None, int]:
     """Logits of the targets, log-sum-exps and means over the classes of all ranks, in float64, and the number of classes.
@@ -64,10 +65,12 @@ def parallel_statistics(
     Args:
         weight: (classes of this rank, width); the classes are numbered in the order of the ranks. bias likewise.
         targets: (rows,) int64, numbers among all classes.
-        options: of row_statistics.
+        options: of torch_statistics.
     """
     sizes = [0] * distributed.get_world_size(group)
     distributed.all_gather_object(sizes, weight.shape[0], group=group)
+    if 0 in sizes:  # on all ranks, as one that raised alone would leave the others waiting
+        raise ValueError(f"{function}: c has 0 rows on rank {sizes.index(0)} of process_group; expected at least one class on each")
     rank = distributed.get_rank(group)
     first, vocabulary = sum(sizes[:rank]), sum(sizes)
     _head.check_target_range(function, targets, vocabulary, ignore_index)
@@ -77,13 +80,17 @@ def parallel_statistics(
     local = torch.where(here, targets - first, torch.where(counts, 0, _IGNORED))
     want = ("target", "lse", "mean") if with_mean else ("target", "lse")
     summed = _SumOfGradients.apply(hidden, group)  # type: ignore[no-untyped-call]
-    found = row_statistics(summed, weight, local, bias=bias, want=want, ignore_index=_IGNORED, **options)
-    lse = found.lse.to(torch.float64)
+    found = torch_statistics(
+        summed, weight, local, bias, parts=want, topk=0, map_and_cap=_head.map_name(function, softcap, None), scale=1.0, ignore_index=_IGNORED,
+        kind=torch.float64, function=function, **options,
+    )  # fmt: skip
+    lse = found["lse"]
     largest = lse.detach().clone()
     distributed.all_reduce(largest, distributed.ReduceOp.MAX, group=group)
-    parts = [torch.exp(lse - largest), torch.where(here, found.target.to(torch.float64), 0.0)]
+    largest = torch.where(largest.isinf(), 0.0, largest)
+    parts = [torch.exp(lse - largest), torch.where(here, found["target"], 0.0)]
     if with_mean:
-        parts.append(found.mean.to(torch.float64) * weight.shape[0] / vocabulary)
+        parts.append(found["mean"] * weight.shape[0] / vocabulary)
     sums = _SumOverRanks.apply(torch.stack(parts), group)  # type: ignore[no-untyped-call]
     lse = torch.where(counts, largest + torch.log(sums[0]), 0.0)
     return sums[1], lse, sums[2] if with_mean else None, vocabulary
