@@ -105,12 +105,13 @@ void backward(const PyHead& head, uintptr_t lse, uintptr_t a, uintptr_t b, uintp
   losses::backward(head.head, head.targets, from, gradients_of(hidden, weight, bias), options_of(workspace, filter_eps, dropped, threads));
 }
 
-void cross_entropy(const PyHead& head, uintptr_t row_weight, double label_smoothing, double z_loss, uintptr_t hidden, uintptr_t weight,
-                   uintptr_t bias, int64_t workspace, double filter_eps, uintptr_t dropped, int threads, uintptr_t loss, uintptr_t lse) {
-  const losses::CrossEntropy terms{pointer<const double>(row_weight), label_smoothing, z_loss};
+double cross_entropy(const PyHead& head, uintptr_t row_weight, double label_smoothing, double z_loss, bool mean, uintptr_t hidden,
+                     uintptr_t weight, uintptr_t bias, int64_t workspace, double filter_eps, uintptr_t dropped, int threads, uintptr_t loss,
+                     uintptr_t lse) {
+  const losses::CrossEntropy terms{pointer<const double>(row_weight), label_smoothing, z_loss, mean};
   nb::gil_scoped_release release;
-  losses::cross_entropy(head.head, head.targets, terms, gradients_of(hidden, weight, bias),
-                        options_of(workspace, filter_eps, dropped, threads), pointer<double>(loss), pointer<double>(lse));
+  return losses::cross_entropy(head.head, head.targets, terms, gradients_of(hidden, weight, bias),
+                               options_of(workspace, filter_eps, dropped, threads), pointer<double>(loss), pointer<double>(lse));
 }
 
 losses::Divergence divergence_of(const std::string& kind, double mixture) {
@@ -190,8 +191,8 @@ void bind_losses(nb::module_& module) {
              "argmax"_a, "topk"_a, "top_values"_a, "top_indices"_a, "threads"_a);
   module.def("backward", &backward, "head"_a, "lse"_a, "a"_a, "b"_a, "c"_a, "d"_a, "entries"_a, "index"_a, "value"_a, "hidden"_a,
              "weight"_a, "bias"_a, "workspace"_a, "filter_eps"_a, "dropped"_a, "threads"_a);
-  module.def("cross_entropy", &cross_entropy, "head"_a, "row_weight"_a, "label_smoothing"_a, "z_loss"_a, "hidden"_a, "weight"_a, "bias"_a,
-             "workspace"_a, "filter_eps"_a, "dropped"_a, "threads"_a, "loss"_a, "lse"_a);
+  module.def("cross_entropy", &cross_entropy, "head"_a, "row_weight"_a, "label_smoothing"_a, "z_loss"_a, "mean"_a, "hidden"_a, "weight"_a,
+             "bias"_a, "workspace"_a, "filter_eps"_a, "dropped"_a, "threads"_a, "loss"_a, "lse"_a);
   module.def("divergence", &divergence, "head"_a, "second"_a, "kind"_a, "mixture"_a, "forward"_a, "reverse"_a, "lse"_a, "second_lse"_a,
              "threads"_a);
   module.def("divergence_backward", &divergence_backward, "head"_a, "second"_a, "kind"_a, "mixture"_a, "forward"_a, "reverse"_a, "lse"_a,

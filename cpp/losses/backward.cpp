@@ -100,8 +100,9 @@ struct CrossEntropyRows {
   const CrossEntropy& loss;
   int64_t vocabulary;
   const double *lse, *target, *mean;
+  double weight_sum;  // what weights are divided by
 
-  double weight(int64_t row) const { return loss.row_weight ? loss.row_weight[row] : 1; }
+  double weight(int64_t row) const { return (loss.row_weight ? loss.row_weight[row] : 1) / weight_sum; }
   double value(int64_t row) const {
     const double smooth = loss.label_smoothing > 0 ? loss.label_smoothing * mean[row] : 0;
     return weight(row) * (lse[row] - (1 - loss.label_smoothing) * target[row] - smooth + loss.z_loss * lse[row] * lse[row]);
@@ -160,16 +161,24 @@ int64_t kept_rows_fitting(const Head& head, const Gradients& out, const Backward
   return round_up((rows + chunks - 1) / chunks, lanes);
 }
 
+double weight_sum(const std::vector<int64_t>& rows, const CrossEntropy& loss) {
+  if (!loss.mean) return 1;
+  if (!loss.row_weight) return static_cast<double>(rows.size());
+  double sum = 0;
+  for (const int64_t row : rows) sum += loss.row_weight[row];
+  return sum;
+}
+
 template <class Real>
-void run_cross_entropy(const Head& head, const Targets& targets, const std::vector<int64_t>& rows, const CrossEntropy& loss,
-                       const Gradients& out, const BackwardOptions& options, double* losses, double* lse) {
+double run_cross_entropy(const Head& head, const Targets& targets, const std::vector<int64_t>& rows, const CrossEntropy& loss,
+                         const Gradients& out, const BackwardOptions& options, double* losses, double* lse) {
   const int64_t total = static_cast<int64_t>(rows.size());
   std::vector<double> target(static_cast<size_t>(head.rows)), mean(static_cast<size_t>(loss.label_smoothing > 0 ? head.rows : 0));
   Statistics want;
   want.lse = lse;
   want.target = target.data();
   want.mean = mean.empty() ? nullptr : mean.data();
-  const CrossEntropyRows of_rows{targets, loss, head.vocabulary, lse, target.data(), mean.data()};
+  const CrossEntropyRows of_rows{targets, loss, head.vocabulary, lse, target.data(), mean.data(), weight_sum(rows, loss)};
   const bool gradients = out.hidden || out.weight || out.bias;
   const bool rounded = may_round(head, options) && loss.label_smoothing == 0 && std::abs(loss.z_loss) <= kMostZLoss;
   const int64_t kept = gradients ? kept_rows_fitting<Real>(head, out, options, total, rounded) : 0;
@@ -211,12 +220,16 @@ void run_cross_entropy(const Head& head, const Targets& targets, const std::vect
     }
     stream.finish();
   }
+  double sum = rows.empty() && loss.mean ? std::nan("") : 0;
   for (const int64_t row : rows) {
-    losses[row] = of_rows.value(row);
+    const double value = of_rows.value(row);
+    sum += value;
+    if (losses) losses[row] = value;
     if (!options.dropped) continue;
     const double a = of_rows.weight(row) * (1 + 2 * loss.z_loss * lse[row]);
     options.dropped[row] = a == 0 ? 0 : options.dropped[row] / a;
   }
+  return sum;
 }
 
 }  // namespace
@@ -226,7 +239,7 @@ void backward(const Head& head, const Targets& targets, const Coefficients& coef
   check_head("backward", head);
   check_options("backward", options);
   BackwardOptions resolved = options;
-  resolved.threads = resolve_threads(options.threads);
+  resolved.threads = threads_for(head, options.threads);
   std::vector<int64_t> rows = kept_rows("backward", head, targets);
   rows.erase(std::remove_if(rows.begin(), rows.end(), [&](int64_t row) { return !has_gradient(coefficients, row); }), rows.end());
   for (const int64_t row : rows) {
@@ -246,8 +259,8 @@ void backward(const Head& head, const Targets& targets, const Coefficients& coef
   }
 }
 
-void cross_entropy(const Head& head, const Targets& targets, const CrossEntropy& loss, const Gradients& out, const BackwardOptions& options,
-                   double* losses, double* lse) {
+double cross_entropy(const Head& head, const Targets& targets, const CrossEntropy& loss, const Gradients& out,
+                     const BackwardOptions& options, double* losses, double* lse) {
   check_head("cross_entropy", head);
   check_options("cross_entropy", options);
   if (!targets.index && head.rows > 0) throw_invalid("cross_entropy: targets is None; expected one class a row");
@@ -255,17 +268,16 @@ void cross_entropy(const Head& head, const Targets& targets, const CrossEntropy&
     throw_invalid("cross_entropy: label_smoothing is " + std::to_string(loss.label_smoothing) + "; expected 0 to 1");
   if (!std::isfinite(loss.z_loss)) throw_invalid("cross_entropy: z_loss is " + std::to_string(loss.z_loss) + "; expected a finite number");
   BackwardOptions resolved = options;
-  resolved.threads = resolve_threads(options.threads);
+  resolved.threads = threads_for(head, options.threads);
   const std::vector<int64_t> rows = kept_rows("cross_entropy", head, targets);
-  std::fill_n(losses, head.rows, 0.0);
+  std::vector<double> own_lse(static_cast<size_t>(lse ? 0 : head.rows));
+  if (!lse) lse = own_lse.data();
+  if (losses) std::fill_n(losses, head.rows, 0.0);
   std::fill_n(lse, head.rows, 0.0);
   if (loss.label_smoothing > 0 && head.map != LogitMap::none) resolved.filter_eps = 0;
   clear(head, out, options);
-  if (head.format == Format::f64) {
-    run_cross_entropy<double>(head, targets, rows, loss, out, resolved, losses, lse);
-  } else {
-    run_cross_entropy<float>(head, targets, rows, loss, out, resolved, losses, lse);
-  }
+  if (head.format == Format::f64) return run_cross_entropy<double>(head, targets, rows, loss, out, resolved, losses, lse);
+  return run_cross_entropy<float>(head, targets, rows, loss, out, resolved, losses, lse);
 }
 
 }  // namespace slipstick::losses

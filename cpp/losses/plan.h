@@ -11,6 +11,7 @@
 #include "base/large_pages.h"
 #include "losses/kernels.h"
 #include "slipstick/losses.h"
+#include "slipstick/threads.h"
 
 namespace slipstick::losses {
 
@@ -79,6 +80,15 @@ void check_statistics(const char* where, const Head& head, const Targets& target
 void clear_statistics(const Head& head, const Statistics& out);
 // The rows that are not ignored. Throws on a target out of range, naming the first.
 std::vector<int64_t> kept_rows(const char* where, const Head& head, const Targets& targets);
+
+// As many threads as the head is work for: a small one is done before others have woken up.
+inline int threads_for(const Head& head, int threads) {
+  constexpr double kLeastSteps = 1 << 20;  // multiply-adds, some 20 us
+  const double steps =
+      static_cast<double>(head.rows) * static_cast<double>(head.vocabulary) * static_cast<double>(std::max<int64_t>(head.width, 32));
+  threads = resolve_threads(threads);
+  return steps < kLeastSteps ? 1 : threads;
+}
 
 inline Source hidden_source(const Head& head, const int64_t* rows) { return {head.format, head.hidden, head.hidden_stride, rows}; }
 inline Source weight_source(const Head& head, int64_t first) {

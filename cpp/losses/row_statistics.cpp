@@ -42,7 +42,7 @@ template <class Real> void run(const Head& head, const Targets& targets, const s
 void row_statistics(const Head& head, const Targets& targets, const Statistics& out, int threads) {
   check_head("row_statistics", head);
   check_statistics("row_statistics", head, targets, out);
-  threads = resolve_threads(threads);
+  threads = threads_for(head, threads);
   const std::vector<int64_t> rows = kept_rows("row_statistics", head, targets);
   clear_statistics(head, out);
   if (head.format == Format::f64) {

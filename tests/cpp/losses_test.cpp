@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <numeric>
 #include <vector>
 
 #include "check.h"
@@ -80,8 +81,10 @@ Result run(const Case& c, int threads, int64_t workspace) {
   options.threads = threads;
   options.workspace_bytes = workspace;
   std::vector<double> lse(rows);
-  cross_entropy(c.head, c.targets(), CrossEntropy{}, {r.hidden.data(), r.weight.data(), r.bias.data()}, options, r.loss.data(), lse.data());
+  const Gradients gradients{r.hidden.data(), r.weight.data(), r.bias.data()};
+  const double sum = cross_entropy(c.head, c.targets(), CrossEntropy{}, gradients, options, r.loss.data(), lse.data());
   CHECK(lse == r.lse);
+  CHECK(std::abs(sum - std::accumulate(r.loss.begin(), r.loss.end(), 0.0)) <= 1e-12 * sum);
   return r;
 }
 

@@ -129,9 +129,10 @@ def test_gradients_of_cross_entropy_match_float64(options, dtype, workspace):
         assert abs(loss - value) <= 2e-6 * max(1, abs(value))
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
 @pytest.mark.parametrize("workspace", [None, 1 << 18], ids=["kept logits", "recomputed"])
-def test_every_thread_count_gives_the_same_bits(workspace):
-    hidden, weight, bias, targets = head(150, 72, 5003)
+def test_every_thread_count_gives_the_same_bits(workspace, dtype):
+    hidden, weight, bias, targets = head(150, 72, 5003, dtype)
     targets[::7] = -100
     results = []
     for threads in (1, 2, 3, 8):
@@ -273,6 +274,22 @@ def test_a_filter_drops_little_and_keeps_the_sum_of_the_gradient():
         assert np.abs(filtered[2].sum()) <= 1e-6  # the gradient by the logits still sums to 0
         assert np.abs(filtered[1].astype(float).sum(0) - exact[1].astype(float).sum(0)).max() <= 4000 * 2.0**-24 * np.abs(exact[1]).max()
     assert previous <= 1e-3
+
+
+def test_a_filter_reports_the_probability_that_it_drops():
+    hidden, weight, bias, targets = head(60, 32, 4000, spread=6.0)
+    targets[::7] = -100
+    _, p = softmax(logits(hidden, weight, bias))
+    for eps, workspace in ((1e-3, None), (1e-4, 1 << 17)):
+        options = {"filter_eps": eps, "return_dropped": True, "token_weight": np.linspace(0, 2, 60), "workspace": workspace}
+        *_, dropped = losses.linear_cross_entropy_and_grad(hidden, weight, targets, bias, **options)
+        want = np.where(targets == -100, 0, np.where(p < eps, p, 0).sum(1))
+        want[0] = 0  # of weight 0
+        assert np.abs(dropped - want).max() <= 1.5 * eps  # one class of the row may be as near to eps as rounding errors
+    *_, dropped = losses.linear_cross_entropy_and_grad(hidden[None], weight, targets[None], bias, shift=3, return_dropped=True)
+    assert dropped.shape == (1, 57) and not dropped.any()
+    with pytest.raises(ValueError, match="return_dropped of NumPy arrays; expected linear_cross_entropy_and_grad"):
+        losses.linear_cross_entropy(hidden, weight, targets, return_dropped=True)
 
 
 def test_shift_weights_and_reductions():

@@ -160,7 +160,20 @@ OPERATORS = {
         *(h.detach(), w.detach(), t, b.detach(), factor().detach(), *2 * (torch.ones(len(h)).double(),), None, None, None),
         *(t[:, None], torch.ones(len(h), 1).double(), True, True, True, True, *OPTIONS),
     ),
-    "cross_entropy_and_gradients": lambda h, w, b, t: (h, w, t, b, torch.ones(len(h)).double(), 0.0, 0.0, True, True, True, *OPTIONS),
+    "cross_entropy_and_gradients": lambda h, w, b, t: (
+        h,
+        w,
+        t,
+        b,
+        torch.ones(len(h)).double(),
+        0.0,
+        0.0,
+        False,
+        True,
+        True,
+        True,
+        *OPTIONS,
+    ),
     "scaled_gradient": lambda h, w, b, t: (w.detach(), torch.tensor(2.0).double(), h.detach(), w.detach(), None),
     "counted_labels": lambda h, w, b, t: (t, len(w), -100, "here: targets"),
     "gathered_logits": lambda h, w, b, t: (h, w, t.clamp(min=0)[:, None].repeat(1, 2)),
@@ -254,9 +267,9 @@ def test_the_module_and_the_arrays_agree_with_the_function():
 
 
 def test_layouts_and_threads_give_the_same_bits():
-    hidden, weight, bias, targets = head(33, 24, 300)
+    hidden, weight, bias, targets = head(33, 24, 9000)  # enough work for several threads
     want = losses.linear_cross_entropy(hidden, weight, targets, bias, reduction="none")
-    wide = torch.zeros(300, 50)
+    wide = torch.zeros(9000, 50)
     wide[:, 3:27] = weight.detach()
     for other in (wide[:, 3:27], weight.detach().T.contiguous().T):
         assert torch.equal(losses.linear_cross_entropy(hidden, other, targets, bias, reduction="none"), want)
@@ -272,6 +285,40 @@ def test_layouts_and_threads_give_the_same_bits():
         assert torch.equal(losses.linear_cross_entropy(hidden, weight, targets, bias, reduction="none"), want)
     finally:
         slipstick.set_num_threads(None)
+
+
+def test_what_a_filter_dropped_is_that_of_arrays():
+    hidden, weight, bias, targets = head(12, 8, 300)
+    options = {"filter_eps": 1e-2, "return_dropped": True, "reduction": "sum"}
+    loss, dropped = losses.linear_cross_entropy(hidden, weight, targets, bias, **options)
+    arrays = [x.detach().numpy() for x in (hidden, weight, targets, bias)]
+    assert (dropped.numpy() == losses.linear_cross_entropy_and_grad(*arrays, **options)[4]).all()
+    assert dropped.max() > 0.1
+    assert not dropped.requires_grad
+    loss.backward()
+    for wrong in ({"reduction": "none"}, {"return_lse": True}):
+        with pytest.raises(ValueError, match="return_dropped where gradients are not computed with the loss"):
+            losses.linear_cross_entropy(hidden, weight, targets, **{**options, **wrong})
+    with pytest.raises(ValueError, match="return_dropped where no gradient is asked for"), torch.no_grad():
+        losses.linear_cross_entropy(hidden, weight, targets, **options)
+
+
+def test_shifted_losses_have_the_shape_of_the_rows_that_predict():
+    hidden, weight, _, _ = head(20, 8, 30)
+    e, targets = hidden.reshape(2, 10, 8), torch.arange(20).reshape(2, 10)
+    targets[1, 4] = -100
+    z = e[:, :-3].detach().double() @ weight.detach().double().T
+    want = F.cross_entropy(z.flatten(0, 1), targets[:, 3:].flatten(), reduction="none").reshape(2, 7)
+    loss, lse = losses.linear_cross_entropy(e, weight, targets, None, -100, None, "none", 3, True)
+    assert torch.allclose(loss.double(), want, atol=1e-5)
+    assert torch.allclose(lse.double(), torch.where(targets[:, 3:] != -100, torch.logsumexp(z, -1), 0), atol=1e-5)
+
+
+def test_a_profile_shows_the_operators():
+    hidden, weight, bias, targets = head(12, 8, 30)
+    with torch.autograd.profiler.profile() as profile:
+        losses.linear_cross_entropy(hidden, weight, targets, bias).backward()
+    assert any(event.name == "slipstick::cross_entropy_and_gradients" for event in profile.function_events)
 
 
 def test_bad_tensors_are_named():

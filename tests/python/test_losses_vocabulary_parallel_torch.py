@@ -40,12 +40,36 @@ for options in ({}, {"label_smoothing": 0.1, "z_loss": 0.01, "softcap": 5.0}, {"
     assert abs(loss.item() - want_loss.item()) <= 2e-6 * abs(want_loss.item()), (options, loss, want_loss)
     for x, y in zip(got, (want[0], want[1][mine], want[2][mine])):
         assert ((x - y).norm() / y.norm()).item() <= 1e-5, options
-try:
-    losses.linear_cross_entropy(hidden, weight[mine], torch.full((31,), 70), process_group=distributed.group.WORLD)
-except IndexError as error:
-    assert "targets[0] is 70; expected 0 to 69" in str(error), error
-else:
-    raise AssertionError("no error")
+# Classes that only fill up the last rank: no probability, no gradient.
+masked = bias.clone()
+masked[23:] = -torch.inf
+shard, shard_bias = weight[mine].clone().requires_grad_(), masked[mine].clone().requires_grad_()
+labels = torch.arange(31) % 23
+loss = losses.linear_cross_entropy(hidden, shard, labels, shard_bias, process_group=distributed.group.WORLD)
+got = torch.autograd.grad(loss, (hidden, shard, shard_bias))
+z = hidden.double() @ weight[:23].double().T + masked[:23].double()
+want = torch.nn.functional.cross_entropy(z, labels)
+assert abs(loss.item() - want.item()) <= 2e-6 * want.item()
+(by_hidden,) = torch.autograd.grad(want, hidden)
+assert ((got[0] - by_hidden).norm() / by_hidden.norm()).item() <= 1e-5
+assert rank == 0 or not any(x.any() for x in got[1:])
+# The loss of a label that is certain beside the classes of the other rank is not rounded away.
+for label, own, others in ((0, slice(0, 23), 47), (69, slice(23, 70), 23)):
+    sure = torch.zeros(70, 1)
+    sure[own] = -30
+    sure[label] = 30
+    loss = losses.linear_cross_entropy(torch.ones(1, 1), sure[mine], torch.tensor([label]), process_group=distributed.group.WORLD)
+    assert abs(loss.item() - others * 2.718281828459045**-30) <= 1e-3 * loss.item(), loss
+for labels, shard, message in (
+    (torch.full((31,), 70), weight[mine], "targets[0] is 70; expected 0 to 69"),
+    (targets, weight[: 70 * rank], "c has 0 rows on rank 0 of process_group; expected at least one class on each"),
+):
+    try:
+        losses.linear_cross_entropy(hidden, shard, labels, process_group=distributed.group.WORLD)
+    except (IndexError, ValueError) as error:
+        assert message in str(error), error
+    else:
+        raise AssertionError("no error")
 distributed.destroy_process_group()
 print("ok", flush=True)
 os._exit(0)  # torch's own threads may still want the interpreter while it ends, and then abort the process

@@ -109,10 +109,12 @@ struct CrossEntropy {
   const double* row_weight = nullptr;  // [rows], null for ones
   double label_smoothing = 0;
   double z_loss = 0;
+  bool mean = false;  // w is divided by its sum over the rows that are not ignored
 };
-// loss [rows]: with its weight, 0 where ignored; lse [rows]. Both are written. options.dropped holds probabilities here.
-void cross_entropy(const Head& head, const Targets& targets, const CrossEntropy& loss, const Gradients& out, const BackwardOptions& options,
-                   double* losses, double* lse);
+// Returns the sum of the losses, NaN where it is the mean of nothing. loss [rows], null or written: with its weight, 0 where ignored; lse [rows],
+// null or written. options.dropped holds probabilities here.
+double cross_entropy(const Head& head, const Targets& targets, const CrossEntropy& loss, const Gradients& out,
+                     const BackwardOptions& options, double* losses, double* lse);
 
 // ---- two heads over the same rows and classes ------------------------------------------------------------------------------------------------
 //

@@ -56,6 +56,7 @@ def linear_cross_entropy(
     z_loss: float = 0.0,
     class_weight: Any = None,
     token_weight: Any = None,
+    return_dropped: bool = False,
     workspace: int | None = None,
     threads: int | None = None,
     process_group: Any = None,
@@ -80,6 +81,8 @@ def linear_cross_entropy(
         z_loss: factor of lse^2 (Chowdhery et al. 2022, arXiv:2204.02311, section 5).
         class_weight: (vocabulary,) float of at least 0 (torch takes negative ones); not with softcap and label_smoothing together.
         token_weight: (...) float, where targets are; differentiable.
+        return_dropped: give (loss, dropped), dropped of the shape of the losses of "none", float64: the probability that filter_eps dropped in
+            each row and spread evenly. Known where the gradients are computed with the loss, see Notes; refused elsewhere.
         workspace, threads: see row_statistics.
         process_group: torch.distributed group whose ranks hold the classes, see above; e and targets are the same on all.
     Returns:
@@ -130,6 +133,7 @@ def linear_cross_entropy(
         token_weight=token_weight,
         return_lse=return_lse,
         filter_eps=filter_eps,
+        return_dropped=return_dropped,
         workspace=_head.workspace_bytes(_NAME, workspace, e),
         threads=thread_count(_NAME, threads),
         **options,
@@ -152,10 +156,14 @@ def _numpy_linear_cross_entropy(
     token_weight: Any,
     return_lse: bool,
     filter_eps: Any,
+    return_dropped: bool,
     workspace: int,
     threads: int,
 ) -> Any:
     import numpy as np
+
+    if return_dropped:
+        raise ValueError(f"{_NAME}: return_dropped of NumPy arrays; expected linear_cross_entropy_and_grad, which has the gradients")
 
     from ._numpy import NumpyHead, numpy_statistics
 
@@ -215,16 +223,18 @@ def linear_cross_entropy_and_grad(
     z_loss: float = 0.0,
     token_weight: Any = None,
     filter_eps: float | str | None = None,
+    return_dropped: bool = False,
     workspace: int | None = None,
     threads: int | None = None,
-) -> tuple[Any, Any, Any, Any]:
+) -> tuple[Any, ...]:
     """linear_cross_entropy of NumPy arrays and its gradients, for training without torch.
 
     Args:
         e, c, targets, bias, ...: as in linear_cross_entropy, NumPy arrays.
         reduction: "mean" or "sum".
     Returns:
-        (loss, gradient by e, by c, by bias), in the shapes and dtypes of these; that of bias in the loss's dtype, None without bias.
+        (loss, gradient by e, by c, by bias), in the shapes and dtypes of these; that of bias in the loss's dtype, None without bias. With
+        return_dropped a fifth, see there.
     Raises:
         As linear_cross_entropy; TypeError for torch tensors, which have autograd.
     """
@@ -244,21 +254,20 @@ def linear_cross_entropy_and_grad(
     _check_options(function, e, targets, reduction, shift, label_smoothing, token_weight)
     rows, labels, weights, _ = _shifted(e, targets, token_weight, shift)
     head = NumpyHead(function, rows, c, labels, bias, 1.0, _head.map_name(function, softcap, None), ignore_index, ("e", "c"))
-    row_weight = np.where(labels != ignore_index, 1.0 if weights is None else weights, 0.0)
-    if reduction == "mean":
-        with np.errstate(invalid="ignore", divide="ignore"):
-            row_weight = row_weight / row_weight.sum()
-    losses, grad_rows, grad_c, grad_bias = numpy_cross_entropy(
+    dropped = np.empty(targets.shape if not shift else (*targets.shape[:-1], targets.shape[-1] - shift)) if return_dropped else None
+    loss, grad_rows, grad_c, grad_bias = numpy_cross_entropy(
         head,
-        row_weight,
+        weights,
+        reduction == "mean",
         _head.number(function, "label_smoothing", label_smoothing),
         _head.number(function, "z_loss", z_loss),
         _head.workspace_bytes(function, workspace),
         _head.filter_bound(function, filter_eps, head.hidden.dtype.name),
         thread_count(function, threads),
+        dropped,
     )
     grad_e = grad_rows.reshape(e.shape) if not shift else np.zeros(e.shape, e.dtype)
     if shift:
         grad_e[..., :-shift, :] = grad_rows.reshape(*e.shape[:-2], e.shape[-2] - shift, e.shape[-1])
-    loss = losses.sum() if reduction == "sum" or (labels != ignore_index).any() else np.nan
-    return head.sum_type.type(loss), grad_e, grad_c, grad_bias
+    gradients = head.sum_type.type(loss), grad_e, grad_c, grad_bias
+    return gradients if dropped is None else (*gradients, dropped)

@@ -206,32 +206,34 @@ def numpy_two_heads(*arguments: Any, **options: Any) -> dict[str, np.ndarray]:
 
 def numpy_cross_entropy(
     head: NumpyHead,
-    row_weight: np.ndarray,
+    row_weight: np.ndarray | None,
+    mean: bool,
     label_smoothing: float,
     z_loss: float,
     workspace: int,
     filter_eps: float,
     threads: int,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]:
-    """Weighted losses (float64), and the gradients of their sum by hidden, weight and bias."""
-    losses, lse = np.empty(head.rows), np.empty(head.rows)
+    dropped: np.ndarray | None,
+) -> tuple[float, np.ndarray, np.ndarray, np.ndarray | None]:
+    """Sum or mean of the weighted losses, and its gradients by hidden, weight and bias. dropped: float64, one element a row, is written."""
     hidden = np.empty((head.rows, head.width), head.hidden.dtype)
     weight = np.empty((head.vocabulary, head.width), head.weight.dtype)
     bias = None if head.bias is None else np.empty(head.vocabulary, head.sum_type)
-    row_weight = np.ascontiguousarray(row_weight, np.float64)
-    _core.cross_entropy(
+    row_weight = None if row_weight is None else np.ascontiguousarray(row_weight, np.float64)
+    total = _core.cross_entropy(
         head.core,
         address(row_weight),
         label_smoothing,
         z_loss,
+        mean,
         address(hidden),
         address(weight),
         address(bias),
         workspace,
         filter_eps,
-        0,
+        address(dropped),
         threads,
-        address(losses),
-        address(lse),
+        0,
+        0,
     )
-    return losses, hidden, weight, bias
+    return total, hidden, weight, bias

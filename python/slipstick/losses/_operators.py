@@ -15,6 +15,7 @@ from torch.autograd import forward_ad
 
 _LIBRARY = torch.library.Library("slipstick", "FRAGMENT")
 ANY_DEVICE = "CompositeExplicitAutograd"  # the key of kernels that are torch code
+_PLAIN = (torch.Tensor, torch.nn.Parameter)
 
 
 def _refuse(ctx: Any, *gradients: Any) -> Any:
@@ -47,6 +48,7 @@ def _loop_over_batch(op: Any, info: Any, in_dims: tuple[Any, ...], *arguments: A
     return stacked, (0,) * len(stacked)
 
 
+_KERNELS: dict[str, Callable[..., Any]] = {}  # on the processor
 _FUNCTIONS: dict[str, type[torch.autograd.Function]] = {}  # for torch.func
 _EAGER_FUNCTIONS: dict[str, type[torch.autograd.Function]] = {}
 
@@ -83,6 +85,7 @@ def register(schema: str, kernel: Any, fake: Any, setup: Any = _nothing_to_keep,
     name = schema.partition("(")[0]
     _LIBRARY.define(schema)
     add_kernel(name, kernel, key)
+    _KERNELS[name] = kernel
     torch.library.register_fake(f"slipstick::{name}", fake, lib=_LIBRARY)
     torch.library.register_autograd(f"slipstick::{name}", derivative, setup_context=setup, lib=_LIBRARY)
     op = getattr(torch.ops.slipstick, name)
@@ -100,7 +103,7 @@ def register(schema: str, kernel: Any, fake: Any, setup: Any = _nothing_to_keep,
     _FUNCTIONS[name] = type(f"_{name}", (torch.autograd.Function,), {member: staticmethod(value) for member, value in members.items()})
 
     def forward(ctx: Any, *arguments: Any) -> Any:
-        output = op(*arguments)
+        output = _kernel(name, arguments)(*arguments)
         setup(ctx, arguments, output)
         return output
 
@@ -117,7 +120,17 @@ def call(name: str, *arguments: Any) -> Any:
         _refuse_tangents(arguments)
         if torch.is_grad_enabled() and any(isinstance(x, torch.Tensor) and x.requires_grad for x in arguments):
             return _EAGER_FUNCTIONS[name].apply(*arguments)
+        return _kernel(name, arguments)(*arguments)
     return getattr(torch.ops.slipstick, name)(*arguments)
+
+
+def _kernel(name: str, arguments: tuple[Any, ...]) -> Any:
+    """The kernel itself where nobody looks on at operators and tensors are plain ones of the processor: torch's way to it takes 0.05 ms, as much as
+    a small head. Else the operator."""
+    observed = torch._C._len_torch_dispatch_stack() or torch._C._get_tracing_state() or torch.autograd._profiler_enabled()
+    if observed or any(isinstance(x, torch.Tensor) and not (type(x) in _PLAIN and x.is_cpu) for x in arguments):
+        return getattr(torch.ops.slipstick, name)
+    return _KERNELS[name]
 
 
 def call_as(name: str, own: str, function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:

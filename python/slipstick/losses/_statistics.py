@@ -46,7 +46,7 @@ class RowStatistics:
         argmax: (rows,) int64, its lowest index.
         topk: TopK of (rows, topk) values and int64 indices.
         collapsed: (rows,) bool, whether sum_j e^z_j rounds to e^z_y, so that the gradient by the target's logit is 0: softmax collapse
-            (Prieto et al. 2025, arXiv:2501.04697, definition 3). True in ignored rows.
+            (Prieto et al. 2025, arXiv:2501.04697, definition 3). For float64 also where lse rounds to the target's logit. True in ignored rows.
     """
 
     def __init__(self, parts: dict[str, Any], want: tuple[str, ...]) -> None:

@@ -5,6 +5,7 @@ The core is given addresses; kernels for CUDA are in _cuda.py. Gradients of stat
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -53,8 +54,7 @@ class CoreHead:
         check_tensors(function, hidden, weight, targets, bias)
         self.rows, self.width = hidden.shape
         self.vocabulary = weight.shape[0]
-        if targets is not None:
-            _head.check_target_range(function, targets, self.vocabulary, ignore_index)
+        self.function, self.ignore_index = function, ignore_index
         self.hidden = hidden if hidden.stride(1) == 1 else hidden.contiguous()
         self.weight = weight if weight.stride(1) == 1 else weight.contiguous()
         self.targets = None if targets is None else targets.contiguous()
@@ -75,6 +75,18 @@ class CoreHead:
             address(self.targets),
             ignore_index,
         )
+
+    def run(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """A function of the core on this head. The core looks at the targets before anything else; a wrong one is an IndexError, as in torch."""
+        try:
+            return function(self.core, *arguments)
+        except ValueError:
+            self.check_targets()
+            raise
+
+    def check_targets(self) -> None:
+        if self.targets is not None:
+            _head.check_target_range(self.function, self.targets, self.vocabulary, self.ignore_index)
 
 
 def check_tensors(
@@ -159,7 +171,7 @@ def _row_statistics(
     head = CoreHead("row_statistics", hidden, weight, targets, bias, map, cap, _scaled(scale, factor), ignore_index)
     out = empty_statistics(hidden, want, topk)
     addresses = [address(tensor) if want >> i & 1 else 0 for i, tensor in enumerate(out[: len(_head.CORE_STATISTICS)])]
-    _core.row_statistics(head.core, *[*addresses, topk, address(out[-2]), address(out[-1]), torch_thread_count(threads)])
+    head.run(_core.row_statistics, *addresses, topk, address(out[-2]), address(out[-1]), torch_thread_count(threads))
     return tuple(out)
 
 
@@ -228,8 +240,8 @@ def _row_statistics_backward(
     value = None if value is None else value.to(torch.float64).contiguous()
     at_lse, at_a, at_b, at_c, at_d = (address(x) for x in coefficients)
     to_hidden, to_weight, to_bias = (address(x) if x.numel() else 0 for x in out)
-    _core.backward(
-        head.core,
+    head.run(
+        _core.backward,
         at_lse,
         at_a,
         at_b,
@@ -333,8 +345,8 @@ register(_STATISTICS, _row_statistics, _row_statistics_fake, _keep_for_statistic
 # ---- cross-entropy with its gradients -----------------------------------------------------------------------------------------------------
 
 _CROSS_ENTROPY = (
-    f"cross_entropy_and_gradients({_HEAD_ARGUMENTS}, Tensor row_weight, float label_smoothing, float z_loss, bool need_hidden, bool need_weight, "
-    f"bool need_bias, {_HEAD_OPTIONS}) -> (Tensor total, Tensor dropped, Tensor grad_hidden, Tensor grad_weight, Tensor grad_bias)"
+    f"cross_entropy_and_gradients({_HEAD_ARGUMENTS}, Tensor? row_weight, float label_smoothing, float z_loss, bool mean, bool need_hidden, "
+    f"bool need_weight, bool need_bias, {_HEAD_OPTIONS}) -> (Tensor total, Tensor dropped, Tensor grad_hidden, Tensor grad_weight, Tensor grad_bias)"
 )
 
 
@@ -343,9 +355,10 @@ def _cross_entropy(
     weight: torch.Tensor,
     targets: torch.Tensor | None,
     bias: torch.Tensor | None,
-    row_weight: torch.Tensor,
+    row_weight: torch.Tensor | None,
     label_smoothing: float,
     z_loss: float,
+    mean: bool,
     need_hidden: bool,
     need_weight: bool,
     need_bias: bool,
@@ -359,14 +372,15 @@ def _cross_entropy(
 ) -> tuple[torch.Tensor, ...]:
     head = CoreHead("linear_cross_entropy", hidden, weight, targets, bias, map, cap, scale, ignore_index)
     gradients = empty_gradients(hidden, weight, bias, need_hidden, need_weight, need_bias)
-    losses, lse, dropped = (hidden.new_empty(head.rows, dtype=torch.float64) for _ in range(3))
-    row_weight = row_weight.to(torch.float64).contiguous()
+    dropped = _empty_dropped(hidden, filter_eps)
+    row_weight = None if row_weight is None else row_weight.to(torch.float64).contiguous()
     to_hidden, to_weight, to_bias = (address(x) if x.numel() else 0 for x in gradients)
-    _core.cross_entropy(
-        head.core,
+    total = head.run(
+        _core.cross_entropy,
         address(row_weight),
         label_smoothing,
         z_loss,
+        mean,
         to_hidden,
         to_weight,
         to_bias,
@@ -374,17 +388,21 @@ def _cross_entropy(
         filter_eps,
         address(dropped) if filter_eps > 0 else 0,
         torch_thread_count(threads),
-        address(losses),
-        address(lse),
+        0,
+        0,
     )
-    return losses.sum().to(sum_type(hidden.dtype)), dropped if filter_eps > 0 else torch.zeros_like(losses), *gradients
+    return hidden.new_full((), total, dtype=sum_type(hidden.dtype)), dropped, *gradients
+
+
+def _empty_dropped(hidden: torch.Tensor, filter_eps: float) -> torch.Tensor:
+    return hidden.new_empty((hidden.shape[0] if filter_eps > 0 else 0,), dtype=torch.float64)
 
 
 def _cross_entropy_fake(*arguments: Any) -> tuple[torch.Tensor, ...]:
     hidden, weight, targets, bias = arguments[:4]
     check_tensors("linear_cross_entropy", hidden, weight, targets, bias)
-    total, dropped = hidden.new_empty((), dtype=sum_type(hidden.dtype)), hidden.new_empty((hidden.shape[0],), dtype=torch.float64)
-    return total, dropped, *empty_gradients(hidden, weight, bias, *arguments[7:10])
+    total = hidden.new_empty((), dtype=sum_type(hidden.dtype))
+    return total, _empty_dropped(hidden, arguments[-2]), *empty_gradients(hidden, weight, bias, *arguments[8:11])
 
 
 _SCALED_GRADIENT = "scaled_gradient(Tensor gradient, Tensor factor, Tensor hidden, Tensor weight, Tensor? bias) -> Tensor"

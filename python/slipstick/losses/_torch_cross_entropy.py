@@ -31,25 +31,27 @@ def torch_linear_cross_entropy(
     token_weight: torch.Tensor | None,
     return_lse: bool,
     filter_eps: float | str | None,
+    return_dropped: bool,
     workspace: int,
     threads: int,
     process_group: Any = None,
 ) -> Any:
-    """The loss, or (loss, lse)."""
+    """The loss, (loss, lse), or (loss, dropped)."""
     rows, labels, weights, shape = _shifted(e, targets, token_weight, shift)
     rows, c = as_autocast(rows, c)
+    sizes = []
+    if process_group is not None:
+        from ._vocabulary_parallel import parallel_statistics, shard_sizes
+
+        sizes = shard_sizes(_NAME, c, process_group)
     check_tensors(_NAME, rows, c, labels, bias, ("e", "c"), on_cuda=True)
     if process_group is None:
         _check_class_weight(_NAME, class_weight, c.shape[0], readable(class_weight))
     weighted_smoothing = class_weight is not None and label_smoothing > 0
     if weighted_smoothing and softcap is not None:
         raise ValueError(f"{_NAME}: class_weight with softcap and label_smoothing; expected at most two of them")
-    counts = labels != ignore_index
     if weighted_smoothing and process_group is not None:
         raise ValueError(f"{_NAME}: class_weight with process_group and label_smoothing; expected at most two of them")
-    of_label = None if class_weight is None else class_weight.to(torch.float64)[torch.where(counts, labels, 0)]
-    factor = counts.to(torch.float64) if weights is None else torch.where(counts, weights.to(torch.float64), 0.0)
-    row_weight = factor if of_label is None else factor * of_label
 
     differentiated = torch.is_grad_enabled()
     constant_weights = not (differentiated and any(x is not None and x.requires_grad for x in (class_weight, token_weight)))
@@ -57,16 +59,26 @@ def torch_linear_cross_entropy(
     at_once = reduction != "none" and not return_lse and not weighted_smoothing and rows.dtype != torch.float16
     # On CUDA the logits are computed again in the backward, so gradients need not lie there before it.
     if process_group is None and constant_weights and at_once and rows.device.type != "cuda":
-        scaled = row_weight / row_weight.sum() if reduction == "mean" else row_weight
+        bound = _head.filter_bound(_NAME, filter_eps, _name(rows.dtype))
         need = [differentiated and x is not None and x.requires_grad for x in (rows, c, bias)]
-        total, *_ = call_as(
-            _NAME, "cross_entropy", call, "cross_entropy_and_gradients", rows, c, labels, bias, scaled, label_smoothing, z_loss, *need, *_head.map_name(_NAME, softcap, None), 1.0, ignore_index,
-            workspace, _head.filter_bound(_NAME, filter_eps, _name(rows.dtype)), threads,
+        row_weight = None if class_weight is None and weights is None else _row_weights(labels, ignore_index, class_weight, weights)[2]
+        total, dropped, *_ = call_as(
+            _NAME, "cross_entropy", call, "cross_entropy_and_gradients", rows, c, labels, bias, row_weight, label_smoothing, z_loss,
+            reduction == "mean", *need, *_head.map_name(_NAME, softcap, None), 1.0, ignore_index, workspace,
+            bound, threads,
         )  # fmt: skip
-        if reduction == "mean" and not (readable(counts) and bool(counts.any())):  # 0 / 0 as in torch
-            total = torch.where(counts.any(), total, float("nan"))
-        return total
+        if not return_dropped:
+            return total
+        if not any(need):
+            raise ValueError(f"{_NAME}: return_dropped where no gradient is asked for; expected e, c or bias to require one")
+        return total, dropped.reshape(shape) if bound > 0 else torch.zeros(shape, dtype=torch.float64, device=rows.device)
 
+    if return_dropped:
+        raise ValueError(
+            f"{_NAME}: return_dropped where gradients are not computed with the loss; expected "
+            "reduction 'mean' or 'sum' without return_lse, process_group, weights that require a gradient, float16 and CUDA"
+        )
+    counts, factor, row_weight = _row_weights(labels, ignore_index, class_weight, weights)
     smoothed = label_smoothing > 0 and not weighted_smoothing
     common: dict[str, Any] = {"ignore_index": ignore_index, "filter_eps": filter_eps, "workspace": workspace}
     if process_group is None:
@@ -76,10 +88,8 @@ def torch_linear_cross_entropy(
         )  # fmt: skip
         target, lse, mean = found["target"], found["lse"], found["mean"] if smoothed else None
     else:
-        from ._vocabulary_parallel import parallel_statistics
-
         target, lse, mean, vocabulary = parallel_statistics(
-            _NAME, rows, c, labels, bias, process_group, with_mean=smoothed, softcap=softcap, threads=threads, **common
+            _NAME, rows, c, labels, bias, process_group, sizes, with_mean=smoothed, softcap=softcap, threads=threads, **common
         )
         _check_class_weight(_NAME, class_weight, vocabulary, readable(class_weight))
     losses = (1 - label_smoothing) * (lse - target) + z_loss * lse**2
@@ -101,6 +111,17 @@ def torch_linear_cross_entropy(
         total = losses.sum()
         loss = (total / row_weight.sum() if reduction == "mean" else total).to(kind)
     return (loss, lse.reshape(shape).to(kind)) if return_lse else loss
+
+
+def _row_weights(
+    labels: torch.Tensor, ignore_index: int, class_weight: torch.Tensor | None, weights: torch.Tensor | None
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Which rows count, their token weights, and these times the weights of their classes; 0 in rows that do not count."""
+    counts = labels != ignore_index
+    factor = counts.to(torch.float64) if weights is None else torch.where(counts, weights.to(torch.float64), 0.0)
+    if class_weight is None:
+        return counts, factor, factor
+    return counts, factor, factor * class_weight.to(torch.float64)[torch.where(counts, labels, 0)]
 
 
 class LinearCrossEntropy(torch.nn.Module):

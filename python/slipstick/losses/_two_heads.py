@@ -169,6 +169,7 @@ class _TwoCoreHeads:
             CoreHead(function, hidden, weight, targets, bias, *shared),
             CoreHead(function, second_hidden, second_weight, targets, second_bias, *shared),
         ]
+        self._heads[0].check_targets()
         self.core = tuple(head.core for head in self._heads)
         self.threads = torch_thread_count(threads)
         self.rows = hidden.shape[0]
@@ -358,7 +359,7 @@ def _kth_largest(
 ) -> tuple[torch.Tensor, ...]:
     head = CoreHead("kth_largest_logit", hidden, weight, targets, bias, map, cap, scale, ignore_index)
     maximum, kth = _empty_rows(hidden, 2)
-    _core.kth_largest(head.core, k, address(maximum), address(kth), workspace, torch_thread_count(threads))
+    head.run(_core.kth_largest, k, address(maximum), address(kth), workspace, torch_thread_count(threads))
     return maximum, kth
 
 

@@ -13,7 +13,7 @@ import torch.distributed as distributed
 from . import _head
 from ._torch import torch_statistics
 
-__all__ = ["parallel_statistics"]
+__all__ = ["parallel_statistics", "shard_sizes"]
 
 _IGNORED = -1  # no number of a class of any rank, as the caller's ignore_index may be
 
@@ -47,6 +47,15 @@ class _SumOfGradients(torch.autograd.Function):
         return total, None
 
 
+def shard_sizes(function: str, weight: torch.Tensor, group: Any) -> list[int]:
+    """The number of classes of every rank. Raises on all ranks where one has none: one that raised alone would leave the others waiting."""
+    sizes = [0] * distributed.get_world_size(group)
+    distributed.all_gather_object(sizes, weight.shape[0], group=group)
+    if 0 in sizes:
+        raise ValueError(f"{function}: c has 0 rows on rank {sizes.index(0)} of process_group; expected at least one class on each")
+    return sizes
+
+
 def parallel_statistics(
     function: str,
     hidden: torch.Tensor,
@@ -54,6 +63,7 @@ def parallel_statistics(
     targets: torch.Tensor,
     bias: torch.Tensor | None,
     group: Any,
+    sizes: list[int],
     *,
     ignore_index: int,
     with_mean: bool,
@@ -65,12 +75,9 @@ def parallel_statistics(
     Args:
         weight: (classes of this rank, width); the classes are numbered in the order of the ranks. bias likewise.
         targets: (rows,) int64, numbers among all classes.
+        sizes: see shard_sizes.
         options: of torch_statistics.
     """
-    sizes = [0] * distributed.get_world_size(group)
-    distributed.all_gather_object(sizes, weight.shape[0], group=group)
-    if 0 in sizes:  # on all ranks, as one that raised alone would leave the others waiting
-        raise ValueError(f"{function}: c has 0 rows on rank {sizes.index(0)} of process_group; expected at least one class on each")
     rank = distributed.get_rank(group)
     first, vocabulary = sum(sizes[:rank]), sum(sizes)
     _head.check_target_range(function, targets, vocabulary, ignore_index)
