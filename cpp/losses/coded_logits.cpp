@@ -1,3 +1,4 @@
+// Which tiles of logits are kept in 16 bits, and where.
 #include "losses/coded_logits.h"
 
 #include <algorithm>
