@@ -67,9 +67,13 @@ def compress_below(data: Any, prefix: Any, level: int, limit: int, uncounted: in
     else:
         pieces.append(stream.flush())
         size += len(pieces[-1])
+    frame = b""
+    if size <= limit:
+        # In one piece zstd often finds more: a stream's window wraps around in its buffer
+        frame = min(b"".join(pieces), compressor.compress(data), key=len)
     if not prefix:
         idle.append(compressor)  # its next frame begins anew, though this one may have no end
-    return b"".join(pieces) if size <= limit else b""
+    return frame
 
 
 def _dictionary(prefix: Any) -> Any:
