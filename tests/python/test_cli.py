@@ -188,7 +188,8 @@ def test_info_says_where_the_bytes_went(folder):
 def test_info_lists_the_largest_streams_and_counts_the_rest():
     info = importlib.import_module("slipstick.cli.info")
     streams = [{"name": f"stream {i}", "kind": "text", "raw_bytes": 100, "archive_bytes": i} for i in range(40)]
-    figures = {"raw_bytes": 4000, "archive_bytes": 900, "lines": 1, "blocks": 1, "level": "fast", "version": 1, "templates": 1}
+    sizes = {"raw_bytes": 4000, "archive_bytes": 900, "lines": 1, "blocks": 1, "continued": 0, "templates": 1}
+    figures = {**sizes, "level": "fast", "version": 1}
     text = info._format("x.slip", {**figures, "categories": {}, "streams": streams}, info.STREAMS_SHOWN)
     assert "stream 39 (text)" in text and "stream 24 (text)" in text
     assert "stream 23 (text)" not in text

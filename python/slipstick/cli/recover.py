@@ -16,8 +16,9 @@ Writes an archive of all whole blocks that are in FILE, whatever else is in it.
 
 Every byte is looked at, so that blocks are found behind damage, in a truncated file,
 or inside a larger one such as an image of a disk. A block is whole if it decodes to
-its checksums; one that continues the block before it needs that one too. FILE.slip is recovered to FILE.recovered.slip unless -o names another
-name; FILE stays as it is. Exit status 2 if there is no whole block."""
+its checksums; one that continues the block before it needs that one too. FILE.slip is
+recovered to FILE.recovered.slip unless -o names another name; FILE stays as it is.
+Exit status 2 if there is no whole block."""
 
 EXAMPLES = """
 slipstick recover app.log.slip             app.log.recovered.slip appears
