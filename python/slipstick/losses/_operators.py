@@ -127,7 +127,7 @@ def call(name: str, *arguments: Any) -> Any:
 def _kernel(name: str, arguments: tuple[Any, ...]) -> Any:
     """The kernel itself where nobody looks on at operators and tensors are plain ones of the processor: torch's way to it takes 0.05 ms, as much as
     a small head. Else the operator."""
-    observed = torch._C._len_torch_dispatch_stack() or torch._C._get_tracing_state() or torch.autograd._profiler_enabled()
+    observed = torch._C._len_torch_dispatch_stack() or torch._C._get_tracing_state() or torch._C._autograd._profiler_enabled()
     if observed or any(isinstance(x, torch.Tensor) and not (type(x) in _PLAIN and x.is_cpu) for x in arguments):
         return getattr(torch.ops.slipstick, name)
     return _KERNELS[name]
