@@ -97,6 +97,7 @@ class HostCodec : public logs::ByteCodec {
     return raw;
   }
   static nb::object passed(std::string_view data) {
+    if (!data.data()) data = "";  // Python wants an address of nothing, too
     nb::object view = nb::steal(PyMemoryView_FromMemory(const_cast<char*>(data.data()), static_cast<Py_ssize_t>(data.size()), PyBUF_READ));
     if (!view.is_valid()) throw nb::python_error();
     return view;

@@ -32,6 +32,7 @@ class Archive::Prefixes {
   }
   void keep(size_t index, std::string prefix) {
     const std::lock_guard<std::mutex> lock(mutex_);
+    kept_.erase(std::remove_if(kept_.begin(), kept_.end(), [&](const auto& each) { return each.first == index; }), kept_.end());
     kept_.emplace_back(index, std::move(prefix));
     if (kept_.size() > kKept) kept_.erase(kept_.begin());
   }
@@ -181,19 +182,18 @@ Archive Archive::recovered(std::string_view data, ByteCodec& codec, int threads)
     ++at;
   }
   std::vector<uint8_t> whole(found.size());
-  std::vector<size_t> runs;   // an independent block and those that continue it
-  for (size_t i = 0; i < found.size(); ++i)
-    if (!found[i].continued) runs.push_back(i);
-  parallel_for(static_cast<int64_t>(runs.size()), threads, [&](int64_t run) {
-    size_t i = runs[static_cast<size_t>(run)];
-    try {
-      std::string raw;
-      do {   // what continues a block that is not the one in front of it here does not come to its checksum
-        raw = unpack_at(data, found[i], codec, prefix_of(raw));
-        whole[i] = 1;
-        ++i;
-      } while (i < found.size() && found[i].continued);
+  std::vector<std::string> prefixes(found.size());
+  const auto is_continued = [&](size_t i) { return found[i].continued; };
+  for_each_in_runs(found.size(), threads, is_continued, [&](size_t i) {
+    if (i == 0 && is_continued(i)) return false;
+    try {   // what continues a block that is not the one in front of it here does not come to its checksum
+      const std::string raw = unpack_at(data, found[i], codec, is_continued(i) ? std::string_view(prefixes[i - 1]) : std::string_view());
+      if (is_continued(i)) prefixes[i - 1] = std::string();
+      if (i + 1 < found.size() && is_continued(i + 1)) prefixes[i] = std::string(prefix_of(raw));
+      whole[i] = 1;
+      return true;
     } catch (const Error&) {   // checksums agree by chance, or a method is unknown
+      return false;
     }
   });
   Archive out(data, codec, level);

@@ -111,7 +111,8 @@ struct Streams {
 
 Streams get_streams(std::string_view payload, size_t raw_size, ByteCodec& codec) {
   ByteReader in(payload);
-  Streams streams{get_stream(in, raw_size, codec), get_stream(in, raw_size, codec)};
+  const size_t most = max_text(raw_size);
+  Streams streams{get_stream(in, most, codec), get_stream(in, most, codec)};
   if (!in.done()) in.fail("goes on after the last stream of a block");
   return streams;
 }

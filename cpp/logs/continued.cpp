@@ -41,7 +41,7 @@ Pieces cut_repeats(std::string_view raw, std::string_view prefix) {
 
 std::string pack_pieces(std::string_view repeats, std::string_view literals, std::string_view prefix, size_t limit, ByteCodec& codec) {
   std::string out;
-  std::string packed = codec.compress(repeats, kZstdLevel);
+  std::string packed = repeats.empty() ? std::string() : codec.compress(repeats, kZstdLevel);
   const bool pays = packed.size() < repeats.size();
   put_stream(out, pays ? kStreamZstd : kStreamStored, pays ? packed : repeats, repeats.size());
   if (literals.empty()) {
@@ -74,9 +74,11 @@ std::string unpack_continued(std::string_view payload, std::string_view prefix, 
   out.reserve(raw_size);
   ByteReader text(literals.view());
   for (ByteReader each(repeats.view()); !each.done();) {
-    out += text.take(each.varint());
+    const uint64_t count = each.varint();
+    if (count > raw_size - out.size()) each.fail("has more literals than its block");
+    out += text.take(count);
     uint64_t length = each.varint(), distance = each.varint();
-    if (length == 0 || length > raw_size - std::min(raw_size, out.size()) || distance == 0 || distance > prefix.size() + out.size())
+    if (length == 0 || length > raw_size - out.size() || distance == 0 || distance > prefix.size() + out.size())
       each.fail("has a repeat of what is not there");
     if (distance > out.size()) {
       const size_t back = distance - out.size(), from_prefix = std::min<size_t>(back, length);

@@ -6,13 +6,28 @@
 #include <cstddef>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "slipstick/logs.h"
+#include "slipstick/threads.h"
 
 namespace slipstick::logs {
 
 // What a block's successor may refer to.
 inline std::string_view prefix_of(std::string_view raw) { return raw.substr(raw.size() - std::min(raw.size(), kPrefixBytes)); }
+
+// body(i) for all i below `count`: at once for different runs, of blocks that continue each other, and in order within a run, which ends where
+// body says false. The first of all begins a run, whatever it is.
+template <class IsContinued, class Body> void for_each_in_runs(size_t count, int threads, IsContinued is_continued, Body body) {
+  std::vector<size_t> begins;
+  for (size_t i = 0; i < count; ++i)
+    if (i == 0 || !is_continued(i)) begins.push_back(i);
+  parallel_for(static_cast<int64_t>(begins.size()), threads, [&](int64_t run) {
+    const size_t begin = begins[static_cast<size_t>(run)];
+    for (size_t i = begin; i < count && (i == begin || is_continued(i)) && body(i); ++i) {
+    }
+  });
+}
 
 // The payload of `raw` behind `prefix`, which is not empty. Empty if it would be larger than `limit`.
 std::string pack_continued(std::string_view raw, std::string_view prefix, size_t limit, ByteCodec& codec);

@@ -99,22 +99,17 @@ bool Decompressor::next(std::string& out) {
     if (work.empty()) throw;
   }
   std::vector<std::exception_ptr> errors(work.size());
-  // Continued blocks are decoded behind each other.
-  std::vector<size_t> runs;
-  for (size_t i = 0; i < work.size(); ++i)
-    if (i == 0 || work[i].header.method != Method::continued) runs.push_back(i);
-  parallel_for(static_cast<int64_t>(runs.size()), state.threads, [&](int64_t run) {
-    size_t i = runs[static_cast<size_t>(run)];
-    do {
-      try {
-        const std::string_view prefix = i == 0 ? std::string_view(state.prefix) : prefix_of(work[i - 1].raw);
-        work[i].raw = unpack_checked(work[i].header, work[i].payload, work[i].offset, state.codec, prefix);
-      } catch (...) {
-        errors[i] = std::current_exception();
-        return;   // nothing is given from here on
-      }
-      ++i;
-    } while (i < work.size() && work[i].header.method == Method::continued);
+  const auto is_continued = [&](size_t i) { return work[i].header.method == Method::continued; };
+  for_each_in_runs(work.size(), state.threads, is_continued, [&](size_t i) {
+    try {
+      std::string_view prefix;
+      if (is_continued(i)) prefix = i == 0 ? std::string_view(state.prefix) : prefix_of(work[i - 1].raw);
+      work[i].raw = unpack_checked(work[i].header, work[i].payload, work[i].offset, state.codec, prefix);
+      return true;
+    } catch (...) {
+      errors[i] = std::current_exception();
+      return false;   // nothing is given from here on
+    }
   });
   if (!work.empty()) state.prefix = std::string(prefix_of(work.back().raw));
   size_t whole = 0;

@@ -9,6 +9,7 @@
 #include <exception>
 
 #include "logs/block_index.h"
+#include "logs/continued.h"
 #include "logs/line_filter.h"
 #include "logs/line_time.h"
 #include "logs/matcher.h"
@@ -132,6 +133,7 @@ struct Grep::State {
   Matcher matcher;             // of the thread that gives lines
   TimeRange range;
   std::vector<Segment> segments;
+  std::vector<uint64_t> memory_in_front;   // of each block, the most that one takes which it continues; where there is a limit
   uint64_t decoded = 0;
   // The segments that were last searched, from `first` on; work[at] is next to be given.
   std::vector<Searched> work;
@@ -149,9 +151,11 @@ struct Grep::State {
         filter(pattern),
         matcher(pattern),
         range(asked.since, asked.until),
-        segments(segments_of(from)) {}
+        segments(segments_of(from)) {
+    for (size_t i = 0; query.max_memory != 0 && i < archive.block_count(); ++i)
+      memory_in_front.push_back(archive.block(i).continued ? std::max(memory_in_front.back(), decoding_memory(archive.block(i - 1))) : 0);
+  }
 
-  bool is_continued(size_t segment) const { return archive.block(segments[segment].first).continued; }
   bool wants_context() const { return !query.count_only && (query.before > 0 || query.after > 0); }
 
   // Whether a look at the header is enough: no line of the segment matches. A line over two blocks may have what neither has.
@@ -209,10 +213,11 @@ struct Grep::State {
   }
 
   void check_memory(const Segment& segment) const {
+    if (query.max_memory == 0) return;
     uint64_t memory = 0;
     for (size_t i = segment.first; i <= segment.last; ++i) memory += decoding_memory(archive.block(i));
-    for (size_t i = segment.first; archive.block(i).continued; --i) memory = std::max(memory, decoding_memory(archive.block(i - 1)));
-    if (query.max_memory != 0 && memory > query.max_memory)
+    memory = std::max(memory, memory_in_front[segment.first]);
+    if (memory > query.max_memory)
       throw Error(ErrorKind::limit_exceeded, "grep: a block needs " + std::to_string(memory) + " bytes of memory; expected at most " +
                                                  std::to_string(query.max_memory));
   }
@@ -408,19 +413,14 @@ bool Grep::next(GrepBatch& batch) {
     state.at = 0;
     if (count == 0) return false;
     // Of blocks that continue each other one thread decodes each only once.
-    std::vector<size_t> runs;
-    for (size_t i = 0; i < count; ++i)
-      if (i == 0 || !state.is_continued(state.first + i)) runs.push_back(i);
-    parallel_for(static_cast<int64_t>(runs.size()), state.threads, [&](int64_t run) {
-      size_t i = runs[static_cast<size_t>(run)];
-      do {
-        try {
-          state.begin(state.segments[state.first + i], state.work[i]);
-        } catch (...) {
-          state.work[i].error = std::current_exception();
-        }
-        ++i;
-      } while (i < count && state.is_continued(state.first + i));
+    const auto is_continued = [&](size_t i) { return state.archive.block(state.segments[state.first + i].first).continued; };
+    for_each_in_runs(count, state.threads, is_continued, [&](size_t i) {
+      try {
+        state.begin(state.segments[state.first + i], state.work[i]);
+      } catch (...) {
+        state.work[i].error = std::current_exception();
+      }
+      return true;
     });
     for (const Searched& each : state.work) state.decoded += each.decoded;
   }

@@ -71,10 +71,9 @@ std::vector<Repeat> find_repeats(std::string_view text, size_t begin) {
   Chunks chunks(text);
   constexpr uint64_t kFirst = factor_of_first();
   size_t behind = begin, at = begin, falses = 0;   // `behind`: the end of the last repeat
-  for (bool rolls = false; at + kChunk <= text.size() && falses < kMaxFalse;) {
+  while (at + kChunk <= text.size() && falses < kMaxFalse) {
     uint64_t hash = hash_of(text.data() + at);
-    rolls = true;
-    while (rolls) {
+    for (bool rolls = true; rolls;) {
       chunks.advance(at);
       const size_t source = chunks.find(hash);
       if (source != Chunks::none) {

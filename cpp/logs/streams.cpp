@@ -14,11 +14,11 @@ void put_stream(std::string& out, StreamCodec codec, std::string_view packed, si
   out += packed;
 }
 
-Stream get_stream(ByteReader& in, size_t raw_size, ByteCodec& codec, std::string_view prefix) {
+Stream get_stream(ByteReader& in, size_t most, ByteCodec& codec, std::string_view prefix) {
   const uint8_t how = in.byte();
   const uint64_t size = in.varint(), packed = in.varint();
   const std::string_view data = in.take(packed);
-  if (size > max_text(raw_size)) in.fail("has a text of illegal size");
+  if (size > most) in.fail("has a text of illegal size");
   Stream stream;
   stream.packed_size = packed;
   switch (how) {

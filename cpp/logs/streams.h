@@ -26,7 +26,7 @@ struct Stream {
 
 void put_stream(std::string& out, StreamCodec codec, std::string_view packed, size_t size);
 
-// Error{corrupt_data} for streams that no block of `raw_size` bytes has. `prefix`: of a continued block.
-Stream get_stream(ByteReader& in, size_t raw_size, ByteCodec& codec, std::string_view prefix = {});
+// Error{corrupt_data} for streams of more than `most` bytes. `prefix`: of a continued block.
+Stream get_stream(ByteReader& in, size_t most, ByteCodec& codec, std::string_view prefix = {});
 
 }  // namespace slipstick::logs

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import importlib
 import os
 import pathlib
+import shlex
 import shutil
 import subprocess
 import tempfile
 import types
+
+import pytest
 
 ROOT = pathlib.Path(__file__).parents[2]
 i32, i64, f64, pointer = ctypes.c_int, ctypes.c_int64, ctypes.c_double, ctypes.c_void_p
@@ -54,14 +58,15 @@ class Host:
         )
 
 
+@functools.cache
 def compiled():
-    """The library, or None where there is no compiler."""
-    compiler = shutil.which(os.environ.get("CXX", "c++"))
-    if compiler is None:
-        return None
+    """The library; skips where there is no compiler."""
+    compiler = shlex.split(os.environ.get("CXX", "c++"))
+    if shutil.which(compiler[0]) is None:
+        pytest.skip(f"there is no compiler {compiler[0]}")
     with tempfile.TemporaryDirectory() as folder:
         file = pathlib.Path(folder, "tiles.so")
-        command = [compiler, "-std=c++17", "-O2", "-ffp-contract=off", "-shared", "-fPIC", f"-I{ROOT}/cpp/include", f"-I{ROOT}/cpp"]
+        command = [*compiler, "-std=c++17", "-O2", "-ffp-contract=off", "-shared", "-fPIC", f"-I{ROOT}/cpp/include", f"-I{ROOT}/cpp"]
         subprocess.run([*command, str(ROOT / "tests/cpp/losses_tiles_host.cpp"), "-o", str(file)], check=True)
         library = ctypes.CDLL(str(file))
     library.slipstick_test_sizes.restype = i64

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
 import pathlib
+import shlex
 import shutil
 import subprocess
 import tempfile
+
+import pytest
 
 ROOT = pathlib.Path(__file__).parents[2]
 i32, i64, u64, pointer = ctypes.c_int, ctypes.c_int64, ctypes.c_uint64, ctypes.c_void_p
@@ -26,14 +30,15 @@ class Host:
         self.library.slipstick_test_sjlt(*arguments)
 
 
+@functools.cache
 def compiled():
-    """The library, or None where there is no compiler."""
-    compiler = shutil.which(os.environ.get("CXX", "c++"))
-    if compiler is None:
-        return None
+    """The library; skips where there is no compiler."""
+    compiler = shlex.split(os.environ.get("CXX", "c++"))
+    if shutil.which(compiler[0]) is None:
+        pytest.skip(f"there is no compiler {compiler[0]}")
     with tempfile.TemporaryDirectory() as folder:
         file = pathlib.Path(folder, "scatter.so")
-        command = [compiler, "-std=c++17", "-O2", "-ffp-contract=off", "-shared", "-fPIC", f"-I{ROOT}/cpp/include", f"-I{ROOT}/cpp"]
+        command = [*compiler, "-std=c++17", "-O2", "-ffp-contract=off", "-shared", "-fPIC", f"-I{ROOT}/cpp/include", f"-I{ROOT}/cpp"]
         subprocess.run([*command, str(ROOT / "tests/cpp/sketch_scatter_host.cpp"), "-o", str(file)], check=True)
         library = ctypes.CDLL(str(file))
     library.slipstick_test_sjlt_bytes.restype = i64

@@ -11,8 +11,8 @@
 //      fast_model.h `fast`: runs of right guesses and surprises as bytes of a column, under zstd.
 //   5. text_coder.h templates and new strings, by context mixing when they are few, by zstd when they are many;
 //      mixed_text.h the same for `max`, by more contexts and from a vocabulary.
-//   6. container.cpp  independent blocks of whole lines with checksums, a footer index; compressor.cpp, decompressor.cpp and
-//                   archive.cpp write and read them, on any number of threads.
+//   6. container.cpp  blocks of whole lines with checksums, a footer index; compressor.cpp, decompressor.cpp and archive.cpp write
+//                   and read them, on any number of threads. Blocks are independent, unless that costs too much (continued.h).
 //   7. grep.cpp     searches blocks that their headers (block_index.h) do not rule out, by an automaton (pattern.h, matcher.h).
 // Exact by construction: a value is typed only if it renders to the bytes it came from, and each block is decoded and
 // compared before it is written; one that would not come back, or would not pay, is stored under zstd.

@@ -40,7 +40,7 @@ struct RowSums {
 // Bytes of workspace that add_statistics needs for a tile.
 int64_t statistics_bytes(Format format, int64_t rows, int64_t columns);
 
-// first: the sums begin with this tile. all: or only the maximum, the sum of exponentials, the target's logit and argmax, the others being 0.
+// first: the sums begin with this tile. all: or only the maximum, the sum of exponentials, the target's logit and argmax; the others are not to be used then.
 void add_statistics(const Queue& queue, const Tile& tile, bool first, bool all, void* workspace, const RowSums& sums);
 
 // The gradient by the tile's products, see Coefficients in losses.h, whose arrays begin with the tile's first row here; 0 in rows that are

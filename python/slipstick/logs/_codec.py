@@ -1,6 +1,6 @@
 """The general byte codec under the columns: zstd, called back by the core from its worker threads.
 
-The core knows no Python library; it is handed two functions when slipstick.logs is imported. zstandard itself is
+The core knows no Python library; it is handed functions when slipstick.logs is imported. zstandard itself is
 imported at the first block, so that looking at an archive's index or asking for help does not pay for it.
 """
 

@@ -192,3 +192,5 @@ def gradients(
             by_weight[columns] = to_weight
     if by_hidden is not None and to_hidden is not None and not in_place:
         by_hidden.copy_(to_hidden)
+    if by_hidden is not None and ignored is not None:
+        by_hidden.masked_fill_(ignored[:, None], 0)  # 0 times NaN or infinity of a class, too

@@ -61,6 +61,8 @@ def torch_linear_cross_entropy(
     if process_group is None and constant_weights and at_once and rows.device.type != "cuda":
         bound = _head.filter_bound(_NAME, filter_eps, _name(rows.dtype))
         need = [differentiated and x is not None and x.requires_grad for x in (rows, c, bias)]
+        if return_dropped and not any(need):
+            raise ValueError(f"{_NAME}: return_dropped where no gradient is asked for; expected e, c or bias to require one")
         row_weight = None if class_weight is None and weights is None else _row_weights(labels, ignore_index, class_weight, weights)[2]
         total, dropped, *_ = call_as(
             _NAME, "cross_entropy", call, "cross_entropy_and_gradients", rows, c, labels, bias, row_weight, label_smoothing, z_loss,
@@ -69,8 +71,6 @@ def torch_linear_cross_entropy(
         )  # fmt: skip
         if not return_dropped:
             return total
-        if not any(need):
-            raise ValueError(f"{_NAME}: return_dropped where no gradient is asked for; expected e, c or bias to require one")
         return total, dropped.reshape(shape) if bound > 0 else torch.zeros(shape, dtype=torch.float64, device=rows.device)
 
     if return_dropped:
@@ -121,7 +121,8 @@ def _row_weights(
     factor = counts.to(torch.float64) if weights is None else torch.where(counts, weights.to(torch.float64), 0.0)
     if class_weight is None:
         return counts, factor, factor
-    return counts, factor, factor * class_weight.to(torch.float64)[torch.where(counts, labels, 0)]
+    known = counts & (labels >= 0) & (labels < len(class_weight))  # the statistics say what others are
+    return counts, factor, factor * class_weight.to(torch.float64)[torch.where(known, labels, 0)]
 
 
 class LinearCrossEntropy(torch.nn.Module):

@@ -143,7 +143,7 @@ class TensorProblem(Problem):
 
     def homogeneous(self) -> TensorProblem:
         zero = torch.zeros(1, 1, dtype=torch.float64, device=self.A.device)
-        return dataclasses.replace(self, b=zero.expand(self.rows, self.rights), passes=0)
+        return dataclasses.replace(self, b=zero.expand(self.rows, self.rights), passes=0, factors=None)
 
     def brought_near_one(self, of_a: int, of_b: int) -> TensorProblem:
         def shifted(x: torch.Tensor, exponent: int) -> torch.Tensor:

@@ -74,7 +74,7 @@ def read_block(at: Bytes, begin: int, prefix: bytes) -> tuple[bytes, int]:
         raw = read_continued(Bytes(payload), prefix, raw_size)
     else:
         streams = Bytes(payload)
-        symbols, text = read_stream(streams, raw_size), read_stream(streams, raw_size)
+        symbols, text = read_stream(streams, 3 * raw_size + 1024), read_stream(streams, 3 * raw_size + 1024)
         check(streams.done(), "bytes after the last stream")
         raw = {2: FastBlock, 3: DefaultBlock, 4: MaxBlock}[method](symbols, text).read(lines >> 1, raw_size)
     check(len(raw) == raw_size and hash64(raw) == raw_sum, "raw checksum")
@@ -134,10 +134,10 @@ def unzstd(data: bytes, size: int, prefix: bytes = b"") -> bytes:
     return raw
 
 
-def read_stream(at: Bytes, raw_size: int, prefix: bytes = b"") -> bytes:
+def read_stream(at: Bytes, most: int, prefix: bytes = b"") -> bytes:
     codec, size, packed_size = at.number(1), at.varint(), at.varint()
     packed = at.take(packed_size)
-    check((codec <= 3 or (codec == 4 and prefix != b"")) and size <= 3 * raw_size + 1024, "illegal stream")
+    check((codec <= 3 or (codec == 4 and prefix != b"")) and size <= most, "illegal stream")
     if codec == 0:
         check(size == packed_size, "stored stream of another size")
         return packed
