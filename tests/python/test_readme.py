@@ -73,7 +73,7 @@ def test_the_stages_run_the_two_commands_word_for_word(stage, number):
 
 def test_the_first_command_packs_a_log_and_the_second_runs_the_tests():
     install, test = (block.text.strip() for block in BLOCKS[:2])
-    log = re.fullmatch(r"pip install --log (\S+) \. && slipstick compress -f \1", install)
+    log = re.fullmatch(r"pip install --log (\S+) \. && slipstick compress -l max -f \1", install)
     assert log and f"/{log[1]}*" in (ROOT / ".gitignore").read_text("utf-8").splitlines()
     assert test == "pip install '.[test]' && pytest -q"
 
