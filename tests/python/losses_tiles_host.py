@@ -5,17 +5,10 @@ from __future__ import annotations
 import ctypes
 import functools
 import importlib
-import os
-import pathlib
-import shlex
-import shutil
-import subprocess
-import tempfile
 import types
 
-import pytest
+import host_library
 
-ROOT = pathlib.Path(__file__).parents[2]
 i32, i64, f64, pointer = ctypes.c_int, ctypes.c_int64, ctypes.c_double, ctypes.c_void_p
 
 
@@ -61,14 +54,7 @@ class Host:
 @functools.cache
 def compiled():
     """The library; skips where there is no compiler."""
-    compiler = shlex.split(os.environ.get("CXX", "c++"))
-    if shutil.which(compiler[0]) is None:
-        pytest.skip(f"there is no compiler {compiler[0]}")
-    with tempfile.TemporaryDirectory() as folder:
-        file = pathlib.Path(folder, "tiles.so")
-        command = [*compiler, "-std=c++17", "-O2", "-ffp-contract=off", "-shared", "-fPIC", f"-I{ROOT}/cpp/include", f"-I{ROOT}/cpp"]
-        subprocess.run([*command, str(ROOT / "tests/cpp/losses_tiles_host.cpp"), "-o", str(file)], check=True)
-        library = ctypes.CDLL(str(file))
+    library = host_library.compiled("losses_tiles_host.cpp")
     library.slipstick_test_sizes.restype = i64
     return library
 

@@ -4,16 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import os
-import pathlib
-import shlex
-import shutil
-import subprocess
-import tempfile
 
-import pytest
+import host_library
 
-ROOT = pathlib.Path(__file__).parents[2]
 i32, i64, u64, pointer = ctypes.c_int, ctypes.c_int64, ctypes.c_uint64, ctypes.c_void_p
 
 
@@ -33,14 +26,7 @@ class Host:
 @functools.cache
 def compiled():
     """The library; skips where there is no compiler."""
-    compiler = shlex.split(os.environ.get("CXX", "c++"))
-    if shutil.which(compiler[0]) is None:
-        pytest.skip(f"there is no compiler {compiler[0]}")
-    with tempfile.TemporaryDirectory() as folder:
-        file = pathlib.Path(folder, "scatter.so")
-        command = [*compiler, "-std=c++17", "-O2", "-ffp-contract=off", "-shared", "-fPIC", f"-I{ROOT}/cpp/include", f"-I{ROOT}/cpp"]
-        subprocess.run([*command, str(ROOT / "tests/cpp/sketch_scatter_host.cpp"), "-o", str(file)], check=True)
-        library = ctypes.CDLL(str(file))
+    library = host_library.compiled("sketch_scatter_host.cpp")
     library.slipstick_test_sjlt_bytes.restype = i64
     library.slipstick_test_sjlt_bytes.argtypes = [i64] * 4
     library.slipstick_test_sjlt.argtypes = [u64, i64, i64, pointer, i32, *[i64] * 4, pointer, u64, pointer, pointer]
