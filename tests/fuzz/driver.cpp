@@ -59,7 +59,7 @@ int main(int count, char** words) {
   std::vector<std::filesystem::path> paths;
   for (const auto& entry : std::filesystem::directory_iterator(words[1])) paths.push_back(entry.path());
   std::sort(paths.begin(), paths.end());   // mutations follow from the seed, not from the file system
-  // What mutations are made of: ten copies of each file, but one of those of `max`, which take a hundred times as long.
+  // What mutations are made of: forty copies of each file, but one of those of `max`, which take a hundred times as long.
   std::vector<std::string> corpus;
   for (const std::filesystem::path& path : paths) {
     std::ifstream file(path, std::ios::binary);
@@ -67,7 +67,7 @@ int main(int count, char** words) {
     run(data, trace);
     const std::string name = path.filename().string();
     const bool slow = name.size() >= 4 && name.compare(name.size() - 4, 4, "_max") == 0;
-    corpus.insert(corpus.end(), slow ? 1 : 10, data);
+    corpus.insert(corpus.end(), slow ? 1 : 40, data);
   }
   if (corpus.empty()) {
     std::fprintf(stderr, "%s: no inputs\n", words[1]);
