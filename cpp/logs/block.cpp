@@ -13,6 +13,7 @@
 #include "logs/streams.h"
 #include "logs/structure.h"
 #include "logs/text_coder.h"
+#include "logs/trimmed.h"
 #include "slipstick/error.h"
 
 namespace slipstick::logs {
@@ -21,7 +22,8 @@ namespace {
 constexpr int kFastZstd = 3, kStandardZstd = 19;
 constexpr size_t kSampleBytes = 256 * 1024;      // what the lexer's options are tried on
 constexpr size_t kFastSampleBytes = 48 * 1024;
-constexpr size_t kWorthContinuing = 64;          // bytes; more would add up to more than zstd -3 of the whole file over many blocks
+constexpr size_t kWorthContinuing = 32;          // bytes; more would add up to more than zstd -3 of the whole file over many blocks
+constexpr size_t kBlockCosts = 128;              // a block's header, its part of the footer, and what zstd takes to begin anew: 43 + 85
 
 // Tries the lexer's options on a part of the block and takes those that pack it best.
 LexerOptions choose_options(std::string_view raw, Level level) {
@@ -45,16 +47,6 @@ LexerOptions choose_options(std::string_view raw, Level level) {
     }
   }
   return best;
-}
-
-// Binary data have no lines worth looking at: control bytes that text does not have are frequent in them.
-bool is_text(std::string_view raw) {
-  size_t size = std::min(raw.size(), kSampleBytes), odd = 0;
-  for (size_t i = 0; i < size; ++i) {
-    unsigned char c = static_cast<unsigned char>(raw[i]);
-    odd += c < 32 && c != '\n' && c != '\r' && c != '\t' && c != 27;
-  }
-  return odd * 50 <= size;
 }
 
 // The text as the level packs it, and how.
@@ -105,6 +97,20 @@ std::string pack_model(std::string_view raw, Level level, SwitchedOff off, ByteC
   return payload;
 }
 
+// zstd's level where zstd alone is better than the level's model: not slower than that is on logs.
+int better_zstd(Level level) { return level == Level::fast ? 5 : level == Level::standard ? 9 : 16; }
+
+// The block under zstd alone, given what zstd -3 makes of it.
+PackedBlock pack_frame(std::string_view raw, std::string frame, int better, ByteCodec& codec) {
+  for (int level : {kLiteralsOnly, better}) {
+    std::string other = codec.compress(raw, level);
+    if (other.size() < frame.size()) frame = std::move(other);
+  }
+  std::string trimmed = trim_frame(frame, raw.size());
+  if (trimmed.empty()) return {Method::zstd, std::move(frame), {}};
+  return {Method::trimmed, std::move(trimmed), {}};
+}
+
 struct Streams {
   Stream symbols, text;
 };
@@ -134,8 +140,18 @@ std::string unpack_model(Method method, std::string_view payload, size_t lines, 
 }  // namespace
 
 const char* method_name(Method method) {
-  static constexpr const char* kNames[kMethods] = {"stored", "zstd", "fast", "default", "max", "continued"};
+  static constexpr const char* kNames[kMethods] = {"stored", "zstd", "fast", "default", "max", "continued", "trimmed"};
   return kNames[static_cast<int>(method)];
+}
+
+// Control bytes that text does not have are frequent in binary data.
+bool is_text(std::string_view raw) {
+  size_t size = std::min(raw.size(), kSampleBytes), odd = 0;
+  for (size_t i = 0; i < size; ++i) {
+    unsigned char c = static_cast<unsigned char>(raw[i]);
+    odd += c < 32 && c != '\n' && c != '\r' && c != '\t' && c != 27;
+  }
+  return odd * 50 <= size;
 }
 
 uint64_t count_lines(std::string_view raw) {
@@ -150,6 +166,12 @@ uint64_t count_lines(std::string_view raw) {
   return feeds + (!raw.empty() && raw.back() != '\n');
 }
 
+// An archive is at most 1 KiB larger than zstd -3 makes the whole input, if every block takes at most what zstd spends on its bytes there; so
+// each must make up for kBlockCosts. A model's payload that is not so much smaller than the block's own frame meets what zstd alone can
+// do. There, what has repeats gains far more at a better level, and what has none and is hurt by accidental ones, by its bytes' frequencies;
+// what gains by neither is trimmed, which leaves 2 to 3 of the 3 bytes and more that zstd puts in front of each 128 KiB: some 500 a block.
+// Stored bytes lack those 768 altogether. What zstd's window gives the next block, and more, a continued block has. Not bounded is the
+// effect of where zstd's own blocks begin: it is none on binary data, and by accident either way on text.
 PackedBlock pack_block(std::string_view raw, Level level, ByteCodec& codec, std::string_view prefix) {
   PackedBlock best{Method::stored, {}, {}};
   if (raw.empty()) return best;
@@ -167,18 +189,21 @@ PackedBlock pack_block(std::string_view raw, Level level, ByteCodec& codec, std:
   }
   // zstd -3 is given up as soon as it is larger; of most logs that is after a small part. Behind its first window it makes of a block
   // what it would also make of it in the middle of the file: so where it is not given up there, the block may be worth continuing.
-  const std::string packed = codec.compress_below(raw, {}, kFastZstd, best_size - 1, prefix.empty() ? 0 : kPrefixBytes);
-  if (packed.empty()) {
-    if (best.method == Method::stored) best.payload = std::string(raw);
-    return best;
-  }
-  if (packed.size() < best_size) {
-    best_size = packed.size();
-    best = {Method::zstd, packed, {}};
-  }
-  if (!prefix.empty() && best_size > kWorthContinuing) {
-    std::string payload = pack_continued(raw, prefix, best_size - kWorthContinuing, codec);
-    if (!payload.empty()) best = {Method::continued, std::move(payload), {}};
+  std::string packed =
+      codec.compress_below(raw, {}, kFastZstd, best_size - 1 + kBlockCosts, prefix.empty() ? 0 : kPrefixBytes);
+  if (!packed.empty()) {
+    const int better = better_zstd(level);
+    if (packed.size() < best_size + kBlockCosts) {
+      PackedBlock frame = pack_frame(raw, std::move(packed), better, codec);
+      if (frame.payload.size() < best_size) {
+        best_size = frame.payload.size();
+        best = std::move(frame);
+      }
+    }
+    if (!prefix.empty() && best_size > kWorthContinuing) {
+      std::string payload = pack_continued(raw, prefix, best_size - kWorthContinuing, better, codec);
+      if (!payload.empty()) best = {Method::continued, std::move(payload), {}};
+    }
   }
   if (best.method == Method::stored) best.payload = std::string(raw);
   return best;
@@ -196,7 +221,8 @@ std::string unpack_block(Method method, std::string_view payload, size_t lines, 
     case Method::max: return unpack_model(method, payload, lines, raw_size, codec, account);
     case Method::zstd:
     case Method::stored:
-    case Method::continued: break;
+    case Method::continued:
+    case Method::trimmed: break;
   }
   if (account) {
     Share& share = account->shares[std::string("bytes ") + method_name(method)];
@@ -204,6 +230,7 @@ std::string unpack_block(Method method, std::string_view payload, size_t lines, 
     share.raw_bytes += raw_size;
   }
   if (method == Method::zstd) return codec.decompress(payload, raw_size);
+  if (method == Method::trimmed) return codec.decompress(whole_frame(payload, raw_size), raw_size);
   if (method == Method::continued) return unpack_continued(payload, prefix, raw_size, codec);
   if (payload.size() != raw_size) throw Error(ErrorKind::corrupt_data, "block: stored bytes have another size than stated");
   return std::string(payload);
@@ -211,7 +238,7 @@ std::string unpack_block(Method method, std::string_view payload, size_t lines, 
 
 bool select_lines(Method method, std::string_view payload, size_t lines, size_t raw_size, ByteCodec& codec, const LineFilter& filter,
                   LineSelection& out) {
-  if (method == Method::stored || method == Method::zstd || method == Method::continued) return false;
+  if (method != Method::fast && method != Method::standard && method != Method::max) return false;
   const auto [symbols, text] = get_streams(payload, raw_size, codec);
   ModelKind kind = method == Method::fast ? ModelKind::fast : method == Method::max ? ModelKind::max : ModelKind::standard;
   out = select_model_lines(kind, symbols.view(), text.view(), lines, raw_size, filter);

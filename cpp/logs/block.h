@@ -13,8 +13,8 @@
 
 namespace slipstick::logs {
 
-enum class Method : uint8_t { stored = 0, zstd = 1, fast = 2, standard = 3, max = 4, continued = 5 };
-constexpr int kMethods = 6;
+enum class Method : uint8_t { stored = 0, zstd = 1, fast = 2, standard = 3, max = 4, continued = 5, trimmed = 6 };
+constexpr int kMethods = 7;
 const char* method_name(Method method);
 
 struct PackedBlock {
@@ -23,8 +23,9 @@ struct PackedBlock {
   std::string index;   // records of block_index.h, where a model made the payload: in others they would cost more than zstd leaves
 };
 
-// Payload and index are never larger than the block under zstd -3, nor than the block itself. Models' results are decoded and compared
-// first. `prefix`: the end of the block before it (prefix_of), without which the block is independent.
+// Payload and index are at most what the block takes under zstd -3, less what trimming leaves of that (trimmed.h), and at most the block
+// itself: see pack_block. Models' results are decoded and compared first. `prefix`: the end of the block before it (prefix_of), without
+// which the block is independent.
 PackedBlock pack_block(std::string_view raw, Level level, ByteCodec& codec, std::string_view prefix = {});
 
 // The size of the block's payload under the level's model, without some techniques: it cannot be read.
@@ -37,6 +38,9 @@ std::string unpack_block(Method method, std::string_view payload, size_t lines, 
 // The lines of a block that a filter cannot rule out, in less time than all of them. False where blocks of this method have no templates to ask.
 bool select_lines(Method method, std::string_view payload, size_t lines, size_t raw_size, ByteCodec& codec, const LineFilter& filter,
                   LineSelection& out);
+
+// Whether bytes may have lines worth looking at.
+bool is_text(std::string_view raw);
 
 uint64_t count_lines(std::string_view raw);
 

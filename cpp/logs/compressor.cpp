@@ -22,13 +22,14 @@ struct Compressor::State {
   bool begun = false, finished = false;
   std::string prefix = {};   // of the next block
 
-  // Ends of the blocks that `input` is cut into: after the last line feed that fits, unless that leaves less than a whole prefix.
+  // Ends of the blocks that `input` is cut into: after the last line feed that fits, unless that leaves less than a whole prefix. Binary data
+  // have no lines; there zstd's own blocks begin where they would in the whole file.
   static std::vector<size_t> cut(std::string_view input, bool all) {
     std::vector<size_t> ends;
     size_t at = 0;
     while (input.size() - at >= kBlockBytes || (all && at < input.size())) {
       size_t size = std::min(kBlockBytes, input.size() - at);
-      if (size == kBlockBytes) {
+      if (size == kBlockBytes && is_text(input.substr(at, size))) {
         size_t feed = input.substr(at, size).rfind('\n');
         if (feed != std::string_view::npos && feed + 1 >= kPrefixBytes) size = feed + 1;
       }

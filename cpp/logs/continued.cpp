@@ -10,6 +10,7 @@
 #include "logs/bytes.h"
 #include "logs/repeats.h"
 #include "logs/streams.h"
+#include "logs/trimmed.h"
 
 namespace slipstick::logs {
 namespace {
@@ -39,7 +40,8 @@ Pieces cut_repeats(std::string_view raw, std::string_view prefix) {
   return pieces;
 }
 
-std::string pack_pieces(std::string_view repeats, std::string_view literals, std::string_view prefix, size_t limit, ByteCodec& codec) {
+std::string pack_pieces(const Pieces& pieces, std::string_view prefix, size_t limit, int level, ByteCodec& codec) {
+  const auto& [repeats, literals] = pieces;
   std::string out;
   std::string packed = repeats.empty() ? std::string() : codec.compress(repeats, kZstdLevel);
   const bool pays = packed.size() < repeats.size();
@@ -47,9 +49,10 @@ std::string pack_pieces(std::string_view repeats, std::string_view literals, std
   if (literals.empty()) {
     put_stream(out, kStreamStored, literals, 0);
   } else {
-    packed = codec.compress_below(literals, prefix, kZstdLevel, limit, 0);
+    packed = codec.compress_below(literals, prefix, level, limit, 0);
     if (packed.empty()) return {};
-    put_stream(out, kStreamContinued, packed, literals.size());
+    const std::string trimmed = trim_frame(packed, literals.size());
+    put_stream(out, trimmed.empty() ? kStreamContinued : kStreamTrimmed, trimmed.empty() ? packed : trimmed, literals.size());
   }
   if (out.size() > limit) return {};
   return out;
@@ -57,13 +60,19 @@ std::string pack_pieces(std::string_view repeats, std::string_view literals, std
 
 }  // namespace
 
-std::string pack_continued(std::string_view raw, std::string_view prefix, size_t limit, ByteCodec& codec) {
-  std::string best = pack_pieces({}, raw, prefix, limit, codec);
-  if (!best.empty()) limit = best.size() - 1;
-  const Pieces pieces = cut_repeats(raw, prefix);
-  if (pieces.repeats.empty()) return best;
-  std::string other = pack_pieces(pieces.repeats, pieces.literals, prefix, limit, codec);
-  return other.empty() ? best : other;
+std::string pack_continued(std::string_view raw, std::string_view prefix, size_t limit, int better_level, ByteCodec& codec) {
+  Pieces pieces{{}, std::string(raw)};
+  std::string best = pack_pieces(pieces, prefix, limit, kZstdLevel, codec);
+  if (Pieces cut = cut_repeats(raw, prefix); !cut.repeats.empty()) {
+    std::string other = pack_pieces(cut, prefix, best.empty() ? limit : best.size() - 1, kZstdLevel, codec);
+    if (!other.empty()) {
+      best = std::move(other);
+      pieces = std::move(cut);
+    }
+  }
+  if (best.empty()) return best;
+  std::string better = pack_pieces(pieces, prefix, best.size() - 1, better_level, codec);
+  return better.empty() ? best : better;
 }
 
 std::string unpack_continued(std::string_view payload, std::string_view prefix, size_t raw_size, ByteCodec& codec) {

@@ -4,6 +4,7 @@
 
 #include "logs/mixed_text.h"
 #include "logs/text_coder.h"
+#include "logs/trimmed.h"
 
 namespace slipstick::logs {
 
@@ -36,8 +37,9 @@ Stream get_stream(ByteReader& in, size_t most, ByteCodec& codec, std::string_vie
       stream.own = decode_mixed_text(data, size);
       break;
     case kStreamContinued:
+    case kStreamTrimmed:
       if (prefix.empty()) in.fail("has a text that continues nothing");
-      stream.own = codec.decompress_behind(data, prefix, size);
+      stream.own = codec.decompress_behind(how == kStreamTrimmed ? whole_frame(data, size) : data, prefix, size);
       break;
     default: in.fail("has a text of unknown codec");
   }

@@ -10,7 +10,14 @@
 
 namespace slipstick::logs {
 
-enum StreamCodec : uint8_t { kStreamStored = 0, kStreamZstd = 1, kStreamMixed = 2, kStreamMax = 3, kStreamContinued = 4 };
+enum StreamCodec : uint8_t {
+  kStreamStored = 0,
+  kStreamZstd = 1,
+  kStreamMixed = 2,
+  kStreamMax = 3,
+  kStreamContinued = 4,
+  kStreamTrimmed = 5,   // as continued, trimmed
+};
 
 constexpr size_t kMixedTextBytes = 96 * 1024;    // the text coder takes a second for 1 MB
 

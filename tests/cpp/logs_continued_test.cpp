@@ -6,6 +6,7 @@
 #include "logs/matcher.h"
 #include "logs/pattern.h"
 #include "logs/repeats.h"
+#include "logs/trimmed.h"
 #include "logs_test.h"
 
 using namespace logs_test;
@@ -21,6 +22,35 @@ std::vector<std::string> periodic_blocks() {
   for (int i = 0; i < 400; ++i) lines += random.text("0123456789abcdef", 63) + "\n";
   std::vector<std::string> raws = {lines, lines, lines + "end\n", server_log(500, kSeed), lines, lines.substr(64) + lines.substr(0, 64)};
   return raws;
+}
+
+// A frame of zstd as RFC 8878 lays it out, of blocks whose contents are anything.
+struct ZstdBlock {
+  uint64_t kind, size;
+  std::string body;
+};
+
+std::string frame_of(const std::vector<ZstdBlock>& blocks, const std::string& header) {
+  std::string out = header;
+  for (size_t i = 0; i < blocks.size(); ++i) {
+    put_fixed(out, uint64_t{i + 1 == blocks.size()} | blocks[i].kind << 1 | blocks[i].size << 3, 3);
+    out += blocks[i].body;
+  }
+  return out;
+}
+
+constexpr size_t kFrameRaw = 1 << 20;   // what the frames are told to hold
+const std::string kZstdMagic("\x28\xB5\x2F\xFD", 4);
+const std::string kWholeHeader = kZstdMagic + std::string("\xA0\x00\x00\x10\x00", 5);
+
+std::vector<ZstdBlock> random_zstd_blocks(Random& random) {
+  std::vector<ZstdBlock> blocks(1 + random.below(40));
+  for (ZstdBlock& block : blocks) {
+    block.kind = random.below(3);
+    block.size = random.chance(3) ? 128 * 1024 : random.chance(2) ? random.below(2000) : random.below(3);
+    block.body = random.bytes(block.kind == 1 ? 1 : block.size);
+  }
+  return blocks;
 }
 
 std::string joined(const std::vector<std::string>& raws) {
@@ -59,12 +89,78 @@ TEST(payloads_of_continued_blocks_come_back) {
   const std::string prefix = random.bytes(30000);
   for (const std::string& raw : {prefix, prefix.substr(29000) + prefix, prefix.substr(0, 9000) + "new" + prefix.substr(100, 20000),
                                  prefix + prefix + prefix, std::string("a"), prefix.substr(29999) + std::string(70000, 'q')}) {
-    const std::string payload = pack_continued(raw, prefix, raw.size() + 64, codec);
+    const std::string payload = pack_continued(raw, prefix, raw.size() + 64, 9, codec);
     CHECK(!payload.empty());
     CHECK(unpack_continued(payload, prefix, raw.size(), codec) == raw);
-    CHECK(pack_continued(raw, prefix, payload.size() - 1, codec).empty());
+    CHECK(pack_continued(raw, prefix, payload.size() - 1, 9, codec).empty());
   }
-  CHECK(pack_continued(prefix, prefix, 200, codec).size() < 64);
+  CHECK(pack_continued(prefix, prefix, 200, 9, codec).size() < 64);
+}
+
+TEST(trimmed_frames_are_smaller_and_come_back) {
+  Random random(kSeed);
+  const std::vector<std::string> headers = {
+      kWholeHeader,
+      kZstdMagic + std::string("\x00\x58", 2),                                   // window
+      kZstdMagic + std::string("\x20\x07", 2),                                   // one segment, size of one byte
+      kZstdMagic + std::string("\x40\x58\x01\x02", 4),                           // window, size of two
+      kZstdMagic + std::string("\xC0\x58\x00\x00\x10\x00\x00\x00\x00\x00", 10),  // window, size of eight
+  };
+  for (int i = 0; i < 30; ++i) {
+    const std::vector<ZstdBlock> blocks = random_zstd_blocks(random);
+    for (const std::string& header : headers) {
+      const std::string frame = frame_of(blocks, header), trimmed = trim_frame(frame, kFrameRaw);
+      if (blocks.size() > 20) CHECK(!trimmed.empty());
+      if (trimmed.empty()) continue;
+      CHECK(trimmed.size() < frame.size());
+      CHECK(whole_frame(trimmed, kFrameRaw) == frame_of(blocks, kWholeHeader));
+    }
+  }
+  // A constant gigabyte, and blocks of about the same size: most of what is in front of them goes.
+  const std::string runs = frame_of(std::vector<ZstdBlock>(8192, {1, 128 * 1024, "\1"}), kWholeHeader);
+  CHECK(trim_frame(runs, size_t{1} << 30).size() < 8192 + 100);
+  std::vector<ZstdBlock> alike(256);
+  for (ZstdBlock& block : alike) block = {2, 98310 + random.below(30), {}}, block.body = std::string(block.size, 'x');
+  const std::string frame = frame_of(alike, kWholeHeader);
+  CHECK(trim_frame(frame, kBlockBytes).size() + 400 < frame.size());
+}
+
+TEST(frames_that_are_not_trimmed_stay_whole) {
+  Random random(kSeed);
+  const std::vector<ZstdBlock> blocks(30, {2, 100, random.bytes(100)});
+  const std::string frame = frame_of(blocks, kWholeHeader);
+  CHECK(!trim_frame(frame, kFrameRaw).empty());
+  for (char flag : {'\x10', '\x08', '\x04', '\x01'}) {   // unused, reserved, checksum, dictionary
+    std::string other = frame;
+    other[4] = static_cast<char>(other[4] | flag);
+    CHECK(trim_frame(other, kFrameRaw).empty());
+  }
+  for (size_t size = 0; size < frame.size(); ++size) CHECK(trim_frame(frame.substr(0, size), kFrameRaw).empty());
+  CHECK(trim_frame(frame + "x", kFrameRaw).empty());
+  CHECK(trim_frame(frame + frame, kFrameRaw).empty());
+  CHECK(trim_frame("x" + frame, kFrameRaw).empty());
+  CHECK(trim_frame(frame_of(blocks, kWholeHeader), 256 * 27).empty());   // 29 blocks at most
+  CHECK(trim_frame(frame_of({{2, 128 * 1024 + 1, std::string(128 * 1024 + 1, 'x')}}, kWholeHeader), kFrameRaw).empty());
+  CHECK(trim_frame(frame_of({{3, 10, std::string(10, 'x')}}, kWholeHeader), kFrameRaw).empty());
+}
+
+TEST(mutated_trimmed_frames_are_read_or_refused) {
+  Random random(kSeed + 2);
+  const std::string trimmed = trim_frame(frame_of(random_zstd_blocks(random), kWholeHeader), kFrameRaw);
+  size_t came_through = 0;
+  for (int i = 0; i < 20000; ++i) {
+    std::string damaged = trimmed.substr(0, random.chance(2) ? trimmed.size() : random.below(trimmed.size()));
+    for (uint64_t edits = 1 + random.below(3); edits > 0; --edits) damaged[random.below(std::min<size_t>(damaged.size(), 60))] = static_cast<char>(random.next());
+    try {
+      CHECK(whole_frame(damaged, kFrameRaw).size() <= damaged.size() + 3 * (kFrameRaw / 256 + 2) + 9);
+      ++came_through;
+    } catch (const Error&) {
+    }
+  }
+  CHECK(came_through > 0);
+  CHECK_THROWS(whole_frame(std::string("\0\0", 2), kFrameRaw), corrupt_data, "illegal number of zstd blocks");
+  CHECK_THROWS(whole_frame(std::string("\5\0", 2), 256), corrupt_data, "illegal number of zstd blocks");
+  CHECK_THROWS(whole_frame(trimmed + "x", kFrameRaw), corrupt_data, "goes on after the last zstd block");
 }
 
 TEST(continued_blocks_decode_in_every_way) {
@@ -185,7 +281,7 @@ TEST(mutated_continued_payloads_are_read_or_refused) {
   RunCodec codec;
   const std::string prefix = random.bytes(9000);
   const std::string raw = prefix.substr(4000) + "some text that is new" + prefix + prefix.substr(10, 100);
-  const std::string payload = pack_continued(raw, prefix, raw.size(), codec);
+  const std::string payload = pack_continued(raw, prefix, raw.size(), 9, codec);
   size_t came_through = 0;
   for (int i = 0; i < 20000; ++i) {
     std::string damaged = payload;

@@ -33,6 +33,7 @@ namespace slipstick::logs {
 class ByteCodec {
  public:
   virtual ~ByteCodec() = default;
+  // `level`: zstd's, or kLiteralsOnly.
   virtual std::string compress(std::string_view data, int level) = 0;
   // Exactly `raw_size` bytes, or Error{corrupt_data}.
   virtual std::string decompress(std::string_view data, size_t raw_size) = 0;
@@ -42,6 +43,8 @@ class ByteCodec {
   // What compress_below made behind the same prefix, which is not empty.
   virtual std::string decompress_behind(std::string_view data, std::string_view prefix, size_t raw_size) = 0;
 };
+
+constexpr int kLiteralsOnly = 0;   // a level of ByteCodec: bytes by their frequency, no repeats
 
 enum class Level : uint8_t { fast, standard, max };
 // "fast", "default" or "max"; Error{invalid_argument} for other names.
@@ -58,7 +61,7 @@ struct BlockInfo {
   uint64_t lines = 0;           // line feeds, plus one if the block ends inside a line
   bool open = false;            // the last line has no line feed: it goes on in the next block, if there is one
   uint64_t first_line = 0;      // line feeds in front of the block
-  std::string method;           // "stored", "zstd", "fast", "default", "max", "continued"
+  std::string method;           // "stored", "zstd", "fast", "default", "max", "continued", "trimmed"
   bool continued = false;       // decodes only behind the block before it
   std::string_view index;       // of an Archive: what the header says for searches (cpp/logs/block_index.h)
 };

@@ -10,6 +10,7 @@ import re
 
 import zstandard
 
+from format_reader.coder import Cells, RangeDecoder
 from format_reader.default import DefaultBlock
 from format_reader.fast import FastBlock
 from format_reader.max_symbols import MaxBlock
@@ -61,7 +62,7 @@ def read_block(at: Bytes, begin: int, prefix: bytes) -> tuple[bytes, int]:
     method, raw_size, lines, payload_size = fields.number(1), fields.varint(), fields.varint(), fields.varint()
     raw_sum, payload_sum = fields.number(8), fields.number(4)
     records = read_records(fields)
-    check(method <= 5, "unsupported method")
+    check(method <= 6, "unsupported method")
     check(raw_size <= 2**26 and lines >> 1 <= raw_size and lines != 1 and payload_size <= raw_size, "illegal size")
     payload = at.take(payload_size)
     check(hash32(payload) == payload_sum, "payload checksum")
@@ -69,6 +70,8 @@ def read_block(at: Bytes, begin: int, prefix: bytes) -> tuple[bytes, int]:
         raw = payload
     elif method == 1:
         raw = unzstd(payload, raw_size)
+    elif method == 6:
+        raw = unzstd(whole_frame(payload, raw_size), raw_size)
     elif method == 5:
         check(prefix != b"", "the first block continues another")
         raw = read_continued(Bytes(payload), prefix, raw_size)
@@ -124,6 +127,36 @@ def read_continued(at: Bytes, prefix: bytes, raw_size: int) -> bytes:
     return bytes(out[len(prefix) :]) + literals.take(len(literals.data) - literals.at)
 
 
+# 3.2 Trimmed frames
+
+
+def whole_frame(data: bytes, size: int) -> bytes:
+    at = Bytes(data)
+    count = at.varint()
+    check(1 <= count <= size // 256 + 2, "illegal number of zstd blocks")
+    coder, cells, sizes = RangeDecoder(at.take(at.varint())), Cells(), [0, 0, 0]
+
+    def tree(name: object, bits: int) -> int:
+        node = 1
+        for _ in range(bits):
+            node = 2 * node + coder.single(cells[name, node])
+        return node - 2**bits
+
+    frame = bytes.fromhex("28B52FFD A0") + size.to_bytes(4, "little")
+    for i in range(count):
+        kind = tree("kind", 2)
+        check(kind <= 2, "unknown kind of zstd block")
+        if length := tree(kind, 5):
+            minus = coder.single(cells[kind])
+            change = 2 ** (length - 1) + coder.plain(length - 1)
+            sizes[kind] += -change if minus else change
+        check(0 <= sizes[kind] <= 131072, "illegal size of a zstd block")
+        frame += (sizes[kind] << 3 | kind << 1 | (i == count - 1)).to_bytes(3, "little")
+        frame += at.take(1 if kind == 1 else sizes[kind])
+    check(at.done(), "bytes after the last zstd block")
+    return frame
+
+
 def unzstd(data: bytes, size: int, prefix: bytes = b"") -> bytes:
     dictionary = zstandard.ZstdCompressionDict(prefix, dict_type=zstandard.DICT_TYPE_RAWCONTENT) if prefix else None
     try:
@@ -137,14 +170,14 @@ def unzstd(data: bytes, size: int, prefix: bytes = b"") -> bytes:
 def read_stream(at: Bytes, most: int, prefix: bytes = b"") -> bytes:
     codec, size, packed_size = at.number(1), at.varint(), at.varint()
     packed = at.take(packed_size)
-    check((codec <= 3 or (codec == 4 and prefix != b"")) and size <= most, "illegal stream")
+    check((codec <= 3 or (4 <= codec <= 5 and prefix != b"")) and size <= most, "illegal stream")
     if codec == 0:
         check(size == packed_size, "stored stream of another size")
         return packed
     if codec == 1:
         return unzstd(packed, size)
-    if codec == 4:
-        return unzstd(packed, size, prefix)
+    if codec >= 4:
+        return unzstd(packed if codec == 4 else whole_frame(packed, size), size, prefix)
     if codec == 3:
         check(size <= LARGEST and size <= 4096 * (packed_size + 1) - 1, "text of max too long")
         return MaxText(packed, size).read()
