@@ -189,8 +189,7 @@ PackedBlock pack_block(std::string_view raw, Level level, ByteCodec& codec, std:
   }
   // zstd -3 is given up as soon as it is larger; of most logs that is after a small part. Behind its first window it makes of a block
   // what it would also make of it in the middle of the file: so where it is not given up there, the block may be worth continuing.
-  std::string packed =
-      codec.compress_below(raw, {}, kFastZstd, best_size - 1 + kBlockCosts, prefix.empty() ? 0 : kPrefixBytes);
+  std::string packed = codec.compress_below(raw, {}, kFastZstd, best_size - 1 + kBlockCosts, prefix.empty() ? 0 : kPrefixBytes);
   if (!packed.empty()) {
     const int better = better_zstd(level);
     if (packed.size() < best_size + kBlockCosts) {

@@ -88,7 +88,7 @@ std::string Compressor::write(std::string_view data) {
   std::string& pending = state_->pending;
   const size_t batch = kBlockBytes * static_cast<size_t>(state_->threads);
   while (!data.empty()) {
-    if (pending.empty() && data.size() >= batch) {   // no copy of what comes in large pieces
+    if (pending.empty() && data.size() >= batch) {  // no copy of what comes in large pieces
       data.remove_prefix(state_->pack(data.substr(0, batch), false, out));
       continue;
     }

@@ -16,7 +16,7 @@ namespace slipstick::logs {
 namespace {
 
 constexpr uint32_t kMagic = 0xFD2FB528;
-constexpr uint64_t kMaxSize = 128 * 1024;   // of a zstd block
+constexpr uint64_t kMaxSize = 128 * 1024;  // of a zstd block
 enum Kind : uint64_t { kRaw, kRun, kCompressed, kKinds };
 
 struct Block {
@@ -68,7 +68,7 @@ std::string_view blocks_of(std::string_view frame) {
   if (frame.size() < 5 || ByteReader(frame).fixed(4) != kMagic) return {};
   const uint8_t flags = static_cast<uint8_t>(frame[4]);
   const bool single = (flags & 32) != 0;
-  if ((flags & (16 | 8 | 4 | 3)) != 0) return {};   // unused, reserved, checksum, dictionary
+  if ((flags & (16 | 8 | 4 | 3)) != 0) return {};  // unused, reserved, checksum, dictionary
   const int size_flag = flags >> 6;
   const size_t size_bytes = size_flag == 0 ? (single ? 1 : 0) : size_t{1} << size_flag;
   const size_t header = 5 + (single ? 0 : 1) + size_bytes;
@@ -116,7 +116,7 @@ std::string whole_frame(std::string_view trimmed, size_t raw_size) {
   std::string out;
   out.reserve(trimmed.size() + 3 * count + 9);
   put_fixed(out, kMagic, 4);
-  out.push_back('\xA0');   // one segment; its size in four bytes
+  out.push_back('\xA0');  // one segment; its size in four bytes
   put_fixed(out, raw_size, 4);
   for (uint64_t i = 0; i < count; ++i) {
     const Block block = headers.next({});

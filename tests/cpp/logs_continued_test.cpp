@@ -125,6 +125,21 @@ TEST(trimmed_frames_are_smaller_and_come_back) {
   CHECK(trim_frame(frame, kBlockBytes).size() + 400 < frame.size());
 }
 
+TEST(blocks_are_trimmed_frames_where_zstd_alone_is_better) {
+  const std::string raw(3 * kBlockBytes, '\1');
+  RunCodec codec;
+  for (Level level : all_levels()) {
+    const PackedBlock block = pack_block(std::string_view(raw).substr(0, kBlockBytes), level, codec);
+    CHECK(block.method == Method::trimmed);
+    CHECK(block.payload.size() < 300);   // the frame has four bytes for each of 256 blocks
+    CHECK(unpack_block(block.method, block.payload, 0, kBlockBytes, codec) == raw.substr(0, kBlockBytes));
+  }
+  const std::string archive = pack(raw, Level::fast, 2);
+  CHECK(archive.size() < 600);
+  for (int threads : {1, 2}) CHECK(unpack(archive, threads) == raw);
+  CHECK(unpack_at_random(archive) == raw);
+}
+
 TEST(frames_that_are_not_trimmed_stay_whole) {
   Random random(kSeed);
   const std::vector<ZstdBlock> blocks(30, {2, 100, random.bytes(100)});
@@ -150,7 +165,8 @@ TEST(mutated_trimmed_frames_are_read_or_refused) {
   size_t came_through = 0;
   for (int i = 0; i < 20000; ++i) {
     std::string damaged = trimmed.substr(0, random.chance(2) ? trimmed.size() : random.below(trimmed.size()));
-    for (uint64_t edits = 1 + random.below(3); edits > 0; --edits) damaged[random.below(std::min<size_t>(damaged.size(), 60))] = static_cast<char>(random.next());
+    for (uint64_t edits = 1 + random.below(3); edits > 0; --edits)
+      damaged[random.below(std::min<size_t>(damaged.size(), 60))] = static_cast<char>(random.next());
     try {
       CHECK(whole_frame(damaged, kFrameRaw).size() <= damaged.size() + 3 * (kFrameRaw / 256 + 2) + 9);
       ++came_through;

@@ -56,11 +56,12 @@ class Random {
   uint64_t state_;
 };
 
-// Runs of bytes behind a size and a checksum; behind a prefix also copies of its parts. As strict as the product asks a codec to be, and
-// nothing more.
+// Runs of bytes behind a size and a checksum; behind a prefix also copies of its parts; without repeats a frame of zstd, of raw blocks and
+// runs. As strict as the product asks a codec to be, and nothing more.
 class RunCodec : public ByteCodec {
  public:
-  std::string compress(std::string_view data, int) override {
+  std::string compress(std::string_view data, int level) override {
+    if (level == kLiteralsOnly) return frame(data);
     std::string out;
     put_varint(out, data.size());
     put_fixed(out, hash64(data.data(), data.size()), 4);
@@ -74,6 +75,7 @@ class RunCodec : public ByteCodec {
     return out;
   }
   std::string decompress(std::string_view data, size_t raw_size) override {
+    if (data.substr(0, kFrameStart.size()) == kFrameStart) return frame_content(data, raw_size);
     ByteReader in(data);
     if (in.varint() != raw_size) in.fail("states another size");
     uint64_t checksum = in.fixed(4);
@@ -118,6 +120,7 @@ class RunCodec : public ByteCodec {
     return out.size() > limit + (uncounted == 0 ? 0 : std::min(out.size(), 2 * uncounted)) ? std::string() : out;
   }
   std::string decompress_behind(std::string_view data, std::string_view prefix, size_t raw_size) override {
+    if (data.substr(0, kFrameStart.size()) == kFrameStart) return frame_content(data, raw_size);
     ByteReader in(data);
     if (in.varint() != raw_size) in.fail("states another size");
     std::string out;
@@ -138,6 +141,35 @@ class RunCodec : public ByteCodec {
 
  private:
   static constexpr size_t kLeastCopy = 24;
+  static constexpr std::string_view kFrameStart{"\x28\xB5\x2F\xFD\xA0", 5};   // of a single segment, with a size of four bytes
+  static std::string frame(std::string_view data) {
+    std::string out(kFrameStart);
+    put_fixed(out, data.size(), 4);
+    for (size_t at = 0; at < data.size(); at += 128 * 1024) {
+      const std::string_view part = data.substr(at, 128 * 1024);
+      const bool run = part.find_first_not_of(part[0]) == std::string_view::npos;
+      put_fixed(out, uint64_t{at + part.size() == data.size()} | uint64_t{run} << 1 | part.size() << 3, 3);
+      out += run ? part.substr(0, 1) : part;
+    }
+    return out;
+  }
+  static std::string frame_content(std::string_view data, size_t raw_size) {
+    ByteReader in(data, kFrameStart.size());
+    if (in.fixed(4) != raw_size) in.fail("states another size");
+    std::string out;
+    for (bool last = false; !last;) {
+      const uint64_t header = in.fixed(3), kind = header >> 1 & 3, size = header >> 3;
+      last = (header & 1) != 0;
+      if (kind > 1 || size > 128 * 1024 || size > raw_size - out.size()) in.fail("has an illegal block");
+      if (kind == 1) {
+        out.append(size, static_cast<char>(in.byte()));
+      } else {
+        out += in.take(size);
+      }
+    }
+    if (!in.done() || out.size() != raw_size) in.fail("is not as long as stated");
+    return out;
+  }
   static void put_literals(std::string& out, std::string& rest) {
     for (size_t at = 0; at < rest.size(); at += 255) {
       const size_t count = std::min<size_t>(255, rest.size() - at);

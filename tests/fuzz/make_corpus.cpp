@@ -47,6 +47,7 @@ int main(int count, char** words) {
   for (Level level : all_levels()) {
     write(folder / "logs_decode" / ("wide_" + level_names()[static_cast<size_t>(level)]), pack(wide_log(40, 1), level));
   }
+  write(folder / "logs_decode" / "trimmed", pack(std::string(300000, 'x') + "\n", Level::fast));
   const std::string max = pack(server_log(12, 1), Level::max);
   write(folder / "logs_decode" / "server_max", max);
   write(folder / "logs_grep" / "query_max", std::string("\1", 1) + "sshd|[0-9]+%\n" + max);

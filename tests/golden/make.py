@@ -100,6 +100,7 @@ def contents() -> dict[str, tuple[bytes, str]]:
         "v1_by_slot.slip": (wide_log(60), "default"),
         "v1_by_slot_fast.slip": (wide_log(60), "fast"),
         "v1_continued.slip": (periodic(), "fast"),
+        "v1_trimmed.slip": (bytes(range(256)) * (33 * 2**12) + random_bytes().hex().encode(), "fast"),  # and a continued block's literals
         "v1_by_slot_max.slip": (wide_log(20), "max"),  # the reader of the tests is slow
     }
 

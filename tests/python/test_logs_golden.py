@@ -23,7 +23,14 @@ def test_golden_archives_cover_every_method():
     for name in CONTENTS:
         with logs.Archive(GOLDEN / name) as archive:
             methods |= {stream["kind"] + " " + stream["name"] for stream in archive.info()["streams"]}
-    assert {"bytes stored", "bytes zstd", "templates of lines", "columns of all kinds, packed together"} <= methods
+    assert {
+        "bytes stored",
+        "bytes zstd",
+        "bytes trimmed",
+        "bytes continued",
+        "templates of lines",
+        "columns of all kinds, packed together",
+    } <= methods
 
 
 def test_records_of_a_golden_archive_still_say_what_cannot_be_found():
