@@ -229,13 +229,18 @@ def test_blocks_of_a_log_stay_independent():
     assert opened.block_count == 2 and not opened.block(1)["continued"]
 
 
+def random_blocks(seed, bytes_of_block=BLOCK):
+    made = random.Random(seed)
+    return b"".join(made.randbytes(bytes_of_block) for _ in range(25))
+
+
 # What only zstd packs, and packs as well as it can: of each 25 blocks.
 DENSE = {
     "zeros": lambda: bytes(25 * BLOCK),
-    "base64 without lines": lambda: base64.b64encode(random.Random(5).randbytes(25 * BLOCK // 4 * 3)),
-    "hex without lines": lambda: random.Random(6).randbytes(25 * BLOCK // 2).hex().encode(),
+    "base64 without lines": lambda: base64.b64encode(random_blocks(5, BLOCK // 4 * 3)),
+    "sixteen symbols": lambda: random_blocks(6).translate(bytes(range(16)) * 16),
     "periodic bytes": lambda: random.Random(7).randbytes(1 << 20) * 800,
-    "random bytes": lambda: random.Random(8).randbytes(25 * BLOCK),
+    "random bytes": lambda: random_blocks(8),
 }
 
 
