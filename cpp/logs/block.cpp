@@ -10,6 +10,7 @@
 #include "logs/continued.h"
 #include "logs/mixed_text.h"
 #include "logs/model_block.h"
+#include "logs/random_digits.h"
 #include "logs/streams.h"
 #include "logs/structure.h"
 #include "logs/text_coder.h"
@@ -65,13 +66,27 @@ std::pair<StreamCodec, std::string> pack_text(std::string_view text, Level level
   return {kStreamZstd, std::move(packed)};
 }
 
-void put_text(std::string& out, std::string_view text, Level level, SwitchedOff off, ByteCodec& codec) {
+std::string text_stream(std::string_view text, Level level, SwitchedOff off, ByteCodec& codec) {
+  std::string out;
   auto [how, packed] = pack_text(text, level, off, codec);
   if (how == kStreamStored || packed.size() >= text.size()) {
     put_stream(out, kStreamStored, text, text.size());
   } else {
     put_stream(out, how, packed, text.size());
   }
+  return out;
+}
+
+// The text with random digits taken out of it, or as it is, whichever is smaller.
+void put_text(std::string& out, std::string_view text, Level level, SwitchedOff off, ByteCodec& codec) {
+  std::string best = text_stream(text, level, off, codec);
+  DigitParts parts;
+  if (take_digits(text, parts)) {
+    std::string without;
+    put_stream(without, kStreamDigits, parts.layouts + text_stream(parts.rest, level, off, codec) + parts.digits, text.size());
+    if (without.size() < best.size()) best = std::move(without);
+  }
+  out += best;
 }
 
 // The payload under a model, or nothing if it would not give the block back. Without some techniques it never would.
@@ -127,8 +142,13 @@ std::string unpack_model(Method method, std::string_view payload, size_t lines, 
   const auto [symbols, text] = get_streams(payload, raw_size, codec);
   if (account) {
     Share& share = account->shares["text templates and new strings"];
-    share.bits += static_cast<double>(text.packed_size) * 8;
-    share.raw_bytes += text.view().size();
+    share.bits += static_cast<double>(text.packed_size - text.digits_packed) * 8;
+    share.raw_bytes += text.view().size() - text.digits;
+    if (text.digits > 0) {
+      Share& digits = account->shares["text random digits"];
+      digits.bits += static_cast<double>(text.digits_packed) * 8;
+      digits.raw_bytes += text.digits;
+    }
     if (method == Method::fast)
       account->shares["columns of all kinds, packed together"].bits += static_cast<double>(symbols.packed_size) * 8;
   }

@@ -3,10 +3,26 @@
 #include "logs/streams.h"
 
 #include "logs/mixed_text.h"
+#include "logs/random_digits.h"
 #include "logs/text_coder.h"
 #include "logs/trimmed.h"
 
 namespace slipstick::logs {
+namespace {
+
+// What kStreamDigits packed.
+void read_digits(Stream& stream, std::string_view packed, size_t size, ByteCodec& codec) {
+  ByteReader in(packed);
+  const DigitLayouts layouts(in);
+  if (!in.done() && static_cast<uint8_t>(packed[in.at()]) >= kStreamContinued) in.fail("has digits taken out of a text of illegal codec");
+  const Stream rest = get_stream(in, size, codec);
+  const std::string_view digits = in.take(packed.size() - in.at());
+  stream.own = layouts.put_back(rest.view(), digits, size);
+  stream.digits_packed = digits.size();
+  stream.digits = size - rest.view().size();
+}
+
+}  // namespace
 
 void put_stream(std::string& out, StreamCodec codec, std::string_view packed, size_t size) {
   out.push_back(static_cast<char>(codec));
@@ -41,6 +57,7 @@ Stream get_stream(ByteReader& in, size_t most, ByteCodec& codec, std::string_vie
       if (prefix.empty()) in.fail("has a text that continues nothing");
       stream.own = codec.decompress_behind(how == kStreamTrimmed ? whole_frame(data, size) : data, prefix, size);
       break;
+    case kStreamDigits: read_digits(stream, data, size, codec); break;
     default: in.fail("has a text of unknown codec");
   }
   if (stream.own.size() != size) in.fail("has a text of another size than stated");

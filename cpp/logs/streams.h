@@ -17,6 +17,7 @@ enum StreamCodec : uint8_t {
   kStreamMax = 3,
   kStreamContinued = 4,
   kStreamTrimmed = 5,   // as continued, trimmed
+  kStreamDigits = 6,
 };
 
 constexpr size_t kMixedTextBytes = 96 * 1024;    // the text coder takes a second for 1 MB
@@ -28,6 +29,7 @@ struct Stream {
   std::string own;            // empty if it is stored
   std::string_view stored;
   size_t packed_size = 0;
+  size_t digits_packed = 0, digits = 0;   // of digits that were taken out, and how many bytes of the text they are
   std::string_view view() const { return own.empty() ? stored : std::string_view(own); }
 };
 

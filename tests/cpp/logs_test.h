@@ -234,6 +234,20 @@ inline std::string server_log(size_t lines, uint64_t seed) {
   return out;
 }
 
+// Digests and keys, each behind a path, an identifier or a name; every fifth comes again.
+inline std::string digest_log(size_t lines, uint64_t seed) {
+  constexpr std::string_view kHex = "0123456789abcdef";
+  Random random(seed);
+  std::string out, digest;
+  for (size_t i = 0; i < lines; ++i) {
+    if (i % 5 != 4) digest = random.text(kHex, 60);
+    out += format("layer %u sha256:", static_cast<unsigned>(i)) + digest + " from /packages/" + random.text(kHex, 2) + "/" +
+           random.text(kHex, 2) + "/" + random.text(kHex, 60) + "/part.whl, key " +
+           random.text("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/", 86) + "==\n";
+  }
+  return out;
+}
+
 // Statistics of several parts, each with counters of its own pace behind the same text: columns by slot pay.
 inline std::string wide_log(size_t lines, uint64_t seed) {
   Random random(seed);

@@ -48,6 +48,11 @@ int main(int count, char** words) {
     write(folder / "logs_decode" / ("wide_" + level_names()[static_cast<size_t>(level)]), pack(wide_log(40, 1), level));
   }
   write(folder / "logs_decode" / "trimmed", pack(std::string(300000, 'x') + "\n", Level::fast));
+  for (Level level : quick_levels()) {
+    const std::string digests = pack(digest_log(30, 1), level);
+    write(folder / "logs_decode" / ("digests_" + level_names()[static_cast<size_t>(level)]), digests);
+    if (level == Level::fast) write(folder / "logs_grep" / "query_digests", std::string("\1", 1) + "sha256:[0-9]|[a-c]+/\n" + digests);
+  }
   const std::string max = pack(server_log(12, 1), Level::max);
   write(folder / "logs_decode" / "server_max", max);
   write(folder / "logs_grep" / "query_max", std::string("\1", 1) + "sshd|[0-9]+%\n" + max);

@@ -87,6 +87,35 @@ def periodic() -> bytes:
     return (period * (33 * 2**20 // len(period))) + random_bytes() + period
 
 
+def digest_log() -> bytes:
+    """300 lines with a digest, an identifier or a key that look random, some of which come again."""
+    state, lines = 11, []
+
+    def bits(count: int) -> int:
+        nonlocal state
+        number = 0
+        for _ in range(0, count, 32):
+            state = (state * 6364136223846793005 + 1442695040888963407) % 2**64
+            number = number << 32 | state >> 32
+        return number >> -count % 32
+
+    digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
+    for i in range(300):
+        digest, kind = f"{bits(256):064x}", i % 5
+        if kind == 0:
+            lines.append(f"layer sha256:{digest} pulled\n")
+        elif kind == 1:
+            lines.append(f"GET /packages/{digest[:2]}/{digest[2:4]}/{digest[4:]}/part-{i}.whl\n")
+        elif kind == 2:
+            lines.append(f"request {digest[:8]}-{digest[8:12]}-{digest[12:16]}-{digest[16:20]}-{digest[20:32]} done\r\n")
+        elif kind == 3:
+            lines.append(f"commit {digest[:40].upper()} of {digest[40:47]}\n")
+        else:
+            key = "".join((digits + ("+/" if i % 2 else "-_"))[bits(6)] for _ in range(86))
+            lines.append(f'integrity "sha512-{key}=="\n' + lines[bits(32) % len(lines)].replace("e", "e again", 1))
+    return "".join(lines).encode()
+
+
 def contents() -> dict[str, tuple[bytes, str]]:
     """Name of each golden archive, its raw bytes and its level."""
     return {
@@ -102,6 +131,8 @@ def contents() -> dict[str, tuple[bytes, str]]:
         "v1_continued.slip": (periodic(), "fast"),
         "v1_trimmed.slip": (bytes(range(256)) * (33 * 2**12) + random_bytes().hex().encode(), "fast"),  # and a continued block's literals
         "v1_by_slot_max.slip": (wide_log(20), "max"),  # the reader of the tests is slow
+        "v1_digits.slip": (digest_log(), "default"),
+        "v1_digits_fast.slip": (digest_log(), "fast"),
     }
 
 

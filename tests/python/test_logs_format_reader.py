@@ -74,6 +74,7 @@ CASES = {
     "long text": b"".join(
         b"%s %s\n" % (NAMES[i % 11] * (i % 4 + 1), hashlib.sha256(b"%d" % i).hexdigest()[:20].encode()) for i in range(140)
     ),
+    "digests": b"".join(b"layer sha256:%s of %d\n" % (hashlib.sha256(b"%d" % i).hexdigest().encode(), i * i) for i in range(40)),
     "no lines": bytes(range(256)),
     "repeated bytes": bytes(range(256)) * 8,
     "NULs": b"a\0b 12\n\0\0\n" * 20 + b"end",

@@ -167,19 +167,67 @@ def unzstd(data: bytes, size: int, prefix: bytes = b"") -> bytes:
     return raw
 
 
-def read_stream(at: Bytes, most: int, prefix: bytes = b"") -> bytes:
+def read_stream(at: Bytes, most: int, prefix: bytes = b"", *, is_rest: bool = False) -> bytes:
     codec, size, packed_size = at.number(1), at.varint(), at.varint()
     packed = at.take(packed_size)
-    check((codec <= 3 or (4 <= codec <= 5 and prefix != b"")) and size <= most, "illegal stream")
+    check((codec <= 3 or (codec in (4, 5) and prefix != b"") or (codec == 6 and not is_rest)) and size <= most, "illegal stream")
     if codec == 0:
         check(size == packed_size, "stored stream of another size")
         return packed
     if codec == 1:
         return unzstd(packed, size)
-    if codec >= 4:
+    if codec in (4, 5):
         return unzstd(packed if codec == 4 else whole_frame(packed, size), size, prefix)
+    if codec == 6:
+        return put_digits_back(Bytes(packed), size)
     if codec == 3:
         check(size <= LARGEST and size <= 4096 * (packed_size + 1) - 1, "text of max too long")
         return MaxText(packed, size).read()
     check(size <= 96 * 1024, "mixed text too long")
     return MixedText(packed, size).read()
+
+
+# 3.3 Digits taken out
+
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
+ALPHABETS = [(4, b"0123456789abcdef"), (4, b"0123456789ABCDEF"), (6, f"{LETTERS}+/".encode()), (6, f"{LETTERS}-_".encode())]
+
+
+def put_digits_back(at: Bytes, size: int) -> bytes:
+    layouts = {}
+    count = at.varint()
+    check(1 <= count <= 64, "illegal number of layouts")
+    for _ in range(count):
+        mark, alphabet, groups = at.number(1), at.number(1), at.varint()
+        check(mark not in layouts and alphabet < len(ALPHABETS) and 1 <= groups <= 16, "illegal layout")
+        pieces = []
+        for group in range(groups):
+            pieces.append((at.varint(), at.take(1) if group < groups - 1 else b""))
+            check(1 <= pieces[-1][0] <= 2**28, "illegal group")
+        layouts[mark] = (*ALPHABETS[alphabet], pieces)
+    rest = read_stream(at, size, is_rest=True)
+    need = whole = 0
+    for byte in rest:
+        wide, _, pieces = layouts.get(byte, (0, b"", [(1, b"")]))
+        need += wide * sum(digits for digits, _ in pieces)
+        whole += sum(digits + len(separator) for digits, separator in pieces)
+    left = at.take(len(at.data) - at.at)
+    check(whole == size and (need + 7) // 8 == len(left), "digits of another size")
+    # A digit at a time, from what the last bytes left.
+    out, bits, held, source = bytearray(), 0, 0, iter(left)
+    for byte in rest:
+        if byte not in layouts:
+            out.append(byte)
+            continue
+        wide, alphabet, pieces = layouts[byte]
+        for digits, separator in pieces:
+            for _ in range(digits):
+                if held < wide:
+                    bits |= next(source) << held
+                    held += 8
+                out.append(alphabet[bits % 2**wide])
+                bits >>= wide
+                held -= wide
+            out += separator
+    check(bits == 0, "bits behind the last digit")
+    return bytes(out)
