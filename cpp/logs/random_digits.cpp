@@ -5,7 +5,9 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
+#include <functional>
 #include <map>
+#include <set>
 #include <utility>
 #include <vector>
 
@@ -106,11 +108,29 @@ class BitReader {
 
 struct Run {
   size_t at, size;
-  uint64_t hash;
   uint32_t layout;
 };
 
-// Finds runs and gives their layouts numbers. A layout's key is what the archive says of it, without the mark.
+// Numbers of layouts by their keys: the number of the alphabet, then a run's bytes with a 0 for each digit.
+class Keys {
+ public:
+  uint32_t number(std::string_view key) {
+    const auto known = numbers_.find(key);
+    if (known != numbers_.end()) return known->second;
+    const uint32_t next = static_cast<uint32_t>(keys_.size());
+    keys_.push_back(numbers_.emplace(key, next).first->first);
+    return next;
+  }
+  std::string_view operator[](size_t number) const { return keys_[number]; }
+  size_t size() const { return keys_.size(); }
+  int alphabet(size_t number) const { return keys_[number][0]; }
+
+ private:
+  std::map<std::string, uint32_t, std::less<>> numbers_;
+  std::vector<std::string_view> keys_;
+};
+
+// Finds runs and their layouts.
 class Finder {
  public:
   explicit Finder(std::string_view text) : text_(text) {
@@ -124,7 +144,7 @@ class Finder {
   }
 
   std::vector<Run> runs;
-  std::vector<std::string> keys;   // of layouts
+  Keys keys;
 
  private:
   uint8_t is_at(size_t at) const { return kBytes.is[static_cast<unsigned char>(text_[at])]; }
@@ -162,7 +182,7 @@ class Finder {
       }
     }
     if (digits < kLeastDigits || !is_random_hex(begin, end)) return false;
-    note(begin, end, alphabet, groups);
+    note(begin, end, alphabet);
     return true;
   }
 
@@ -175,7 +195,7 @@ class Finder {
     // What ends before a digit of the other base64, or before its padding, is not of this one.
     if (end < text_.size() && ((is_at(end) & kAnyAlphabet) != 0 || (alphabet == 3 && text_[end] == '='))) return false;
     if (end - begin < kLeastBase64 || !is_random_base64(begin)) return false;
-    note(begin, end, alphabet, 1);
+    note(begin, end, alphabet);
     return true;
   }
 
@@ -199,18 +219,10 @@ class Finder {
     return kinds == 7 && __builtin_popcountll(seen[0]) + __builtin_popcountll(seen[1]) >= kLeastOf64;
   }
 
-  void note(size_t begin, size_t end, int alphabet, size_t groups) {
+  void note(size_t begin, size_t end, int alphabet) {
     key_.assign(1, static_cast<char>(alphabet));
-    put_varint(key_, groups);
-    for (size_t at = begin; at < end;) {
-      const size_t stop = std::min(end, end_of(at, 1 << alphabet));
-      put_varint(key_, stop - at);
-      if (stop < end) key_.push_back(text_[stop]);
-      at = stop + 1;
-    }
-    const auto [entry, is_new] = numbers_.emplace(key_, static_cast<uint32_t>(keys.size()));
-    if (is_new) keys.push_back(key_);
-    runs.push_back({begin, end - begin, hash_bytes(text_.data() + begin, end - begin), entry->second});
+    for (size_t at = begin; at < end; ++at) key_.push_back((is_at(at) & 1 << alphabet) != 0 ? '0' : text_[at]);
+    runs.push_back({begin, end - begin, keys.number(key_)});
     behind_ = end;
     next_ = std::max(next_, end);
   }
@@ -220,18 +232,55 @@ class Finder {
   size_t next_ = 0;     // behind what was looked at
   size_t looked_at_[2] = {};   // the same for each base64
   std::string key_;
-  std::map<std::string, uint32_t> numbers_;
 };
 
+// Whether the first or last few digits of these runs are much alike, as the parts of a date are.
+bool is_alike(std::string_view text, const std::vector<Run*>& runs, size_t from, size_t size) {
+  std::set<std::string_view> values;
+  for (const Run* run : runs) {
+    values.insert(text.substr(run->at + from, size));
+    if (4 * values.size() >= std::min<size_t>(runs.size(), 256)) return false;
+  }
+  return true;
+}
+
+// Outer groups that are much alike in the runs of a layout go back to the text, where they cost less.
+void trim(std::string_view text, std::vector<Run>& runs, Keys& keys) {
+  std::vector<std::vector<Run*>> of_layout(keys.size());
+  for (Run& run : runs) of_layout[run.layout].push_back(&run);
+  for (size_t layout = 0; layout < of_layout.size(); ++layout) {   // what is left may be a new layout, and its turn comes
+    const std::string_view key = keys[layout];
+    const size_t first = key.find_first_of(kSeparators), last = key.find_last_of(kSeparators), size = key.size() - 1;
+    if (first == std::string_view::npos) continue;
+    const size_t front = first - 1, back = key.size() - 1 - last;   // digits
+    size_t begin = 0, end = size;
+    if (front < kLeastAnchor && is_alike(text, of_layout[layout], 0, front)) {
+      begin = front + 1;
+    } else if (back < kLeastAnchor && is_alike(text, of_layout[layout], size - back, back)) {
+      end -= back + 1;
+    } else {
+      continue;
+    }
+    const uint32_t left = keys.number(std::string(key.substr(0, 1)) + std::string(key.substr(1 + begin, end - begin)));
+    of_layout.resize(keys.size());
+    for (Run* run : of_layout[layout]) {
+      *run = {run->at + begin, end - begin, left};
+      of_layout[left].push_back(run);
+    }
+    of_layout[layout].clear();
+  }
+}
+
 // Leaves the runs that stand in the text once.
-void drop_repeats(std::vector<Run>& runs) {
+void drop_repeats(std::string_view text, std::vector<Run>& runs) {
+  const auto hash = [&](const Run& run) { return hash_bytes(text.data() + run.at, run.size); };
   std::vector<uint64_t> hashes;
   hashes.reserve(runs.size());
-  for (const Run& run : runs) hashes.push_back(run.hash);
+  for (const Run& run : runs) hashes.push_back(hash(run));
   std::sort(hashes.begin(), hashes.end());
   const auto repeats = [&](const Run& run) {
-    const auto first = std::lower_bound(hashes.begin(), hashes.end(), run.hash);
-    return first + 1 != hashes.end() && first[1] == run.hash;
+    const auto first = std::lower_bound(hashes.begin(), hashes.end(), hash(run));
+    return first + 1 != hashes.end() && first[1] == *first;
   };
   runs.erase(std::remove_if(runs.begin(), runs.end(), repeats), runs.end());
 }
@@ -254,6 +303,21 @@ std::vector<int> choose_marks(std::string_view text, const std::vector<Run>& run
   return marks;
 }
 
+// A layout as the archive tells it.
+void put_layout(std::string& out, int mark, std::string_view key) {
+  out.push_back(static_cast<char>(mark));
+  out.push_back(key[0]);
+  const std::string_view shape = key.substr(1);
+  put_varint(out, 1 + static_cast<size_t>(std::count_if(shape.begin(), shape.end(), [](char c) { return c != '0'; })));
+  for (size_t at = 0;;) {
+    const size_t end = std::min(shape.find_first_not_of('0', at), shape.size());
+    put_varint(out, end - at);
+    if (end == shape.size()) return;
+    out.push_back(shape[end]);
+    at = end + 1;
+  }
+}
+
 // Values of a layout's digits, one after another.
 void put_digits(BitWriter& bits, std::string_view run, int alphabet) {
   const int wide = kAlphabets[alphabet].bits;
@@ -266,28 +330,22 @@ void put_digits(BitWriter& bits, std::string_view run, int alphabet) {
 
 bool take_digits(std::string_view text, DigitParts& parts) {
   Finder found(text);
-  drop_repeats(found.runs);
+  trim(text, found.runs, found.keys);
+  drop_repeats(text, found.runs);
   const std::vector<int> marks = choose_marks(text, found.runs, found.keys.size());
   for (const Run& run : found.runs)
     if (marks[run.layout] >= 0) parts.taken += run.size;
   if (parts.taken < text.size() / kLeastShare || parts.taken == 0) return false;
-  std::string keys;
-  size_t count = 0;
-  for (size_t i = 0; i < marks.size(); ++i) {
-    if (marks[i] < 0) continue;
-    keys.push_back(static_cast<char>(marks[i]));
-    keys += found.keys[i];
-    ++count;
-  }
-  put_varint(parts.layouts, count);
-  parts.layouts += keys;
+  put_varint(parts.layouts, static_cast<size_t>(std::count_if(marks.begin(), marks.end(), [](int mark) { return mark >= 0; })));
+  for (size_t i = 0; i < marks.size(); ++i)
+    if (marks[i] >= 0) put_layout(parts.layouts, marks[i], found.keys[i]);
   BitWriter bits;
   size_t at = 0;
   for (const Run& run : found.runs) {
     if (marks[run.layout] < 0) continue;
     parts.rest += text.substr(at, run.at - at);
     parts.rest.push_back(static_cast<char>(marks[run.layout]));
-    put_digits(bits, text.substr(run.at, run.size), found.keys[run.layout][0]);
+    put_digits(bits, text.substr(run.at, run.size), found.keys.alphabet(run.layout));
     at = run.at + run.size;
   }
   parts.rest += text.substr(at);

@@ -14,10 +14,10 @@ namespace slipstick::logs {
 
 // A text in three parts, of which the second is packed as any text.
 struct DigitParts {
-  std::string layouts;   // which byte of the rest stands for digits of which alphabet and arrangement
+  std::string layouts;  // which byte of the rest stands for digits of which alphabet and arrangement
   std::string rest;
-  std::string digits;    // their bits
-  size_t taken = 0;      // bytes of the text that a mark stands for
+  std::string digits;  // their bits
+  size_t taken = 0;  // bytes of the text that a mark stands for
 };
 
 // Takes out what looks random and stands in the text once: what comes again is cheaper as a repeat. False, with no parts, where that is
@@ -35,14 +35,14 @@ class DigitLayouts {
  private:
   struct Group {
     size_t digits;
-    char behind;   // the separator, where a group follows
+    char behind;  // the separator, where a group follows
   };
   struct Layout {
     int alphabet = 0;
     std::vector<Group> groups;
-    size_t digits = 0, bytes = 0;   // of all groups, without and with separators; 0: the byte is no mark
+    size_t digits = 0, bytes = 0;  // of all groups, without and with separators; 0: the byte is no mark
   };
-  std::vector<Layout> layouts_;   // by the byte that stands for it
+  std::vector<Layout> layouts_;  // by the byte that stands for it
 };
 
 }  // namespace slipstick::logs

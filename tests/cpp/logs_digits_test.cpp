@@ -85,6 +85,21 @@ TEST(digests_become_their_bits_and_a_mark) {
   CHECK(comes_back(text));
 }
 
+TEST(outer_groups_that_are_alike_stay) {
+  Random random(kSeed);
+  std::string text, digits;
+  for (int i = 0; i < 200; ++i) {
+    const std::string trace = random.text(kLower, 32), span = random.text(kLower, 16);
+    text += "00-" + trace + "-" + span + "-01 2026/11/" + std::to_string(10 + i / 20) + "/" + trace.substr(5, 8) + span + "\n";
+    digits += trace + span + trace.substr(5, 8) + span;
+  }
+  DigitParts parts;
+  CHECK(take_digits(text, parts));
+  CHECK(parts.digits == bits_of({{digits, kLower}}));
+  CHECK_EQUAL(parts.rest.substr(0, 20), std::string("00-\xFF-01 2026/11/10/\xFE").substr(0, 20));
+  CHECK(comes_back(text));
+}
+
 TEST(what_does_not_look_random_stays) {
   Random random(kSeed + 1);
   std::string numbers, words, dumps, mixed, repeats, short_ones, paths;
@@ -105,21 +120,21 @@ TEST(what_does_not_look_random_stays) {
 TEST(hostile_texts_come_back) {
   Random random(kSeed + 2);
   const auto hex = [&](size_t size) { return random.text(kLower, size); };
-  CHECK(comes_back(hex(1000000)));   // one run is the whole text
+  CHECK(comes_back(hex(1000000)));  // one run is the whole text
   CHECK(comes_back(hex(999999)));
   CHECK(comes_back(random.text(kBase64, 1000001)));
-  CHECK(comes_back(hex(164) + random.text(kUpper, 164) + hex(165)));   // runs that touch: of two alphabets
+  CHECK(comes_back(hex(164) + random.text(kUpper, 164) + hex(165)));  // runs that touch: of two alphabets
   CHECK(comes_back(random.text(kUpper, 301) + "=" + hex(303) + "+" + hex(305)));
-  comes_back(random.text("0123456789abcdefABCDEF", 100000));   // mixed case
+  comes_back(random.text("0123456789abcdefABCDEF", 100000));  // mixed case
   comes_back(std::string(1000000, 'a'));
   comes_back(std::string(1000000, '0'));
   std::string all(256, '\0');
   for (size_t i = 0; i < all.size(); ++i) all[i] = static_cast<char>(i);
-  CHECK(!comes_back(hex(1000) + all));   // no byte is left for a mark
+  CHECK(!comes_back(hex(1000) + all));  // no byte is left for a mark
   all.erase(200, 1);
-  CHECK(comes_back(hex(1000) + all + hex(100) + "." + hex(1000)));   // one is
+  CHECK(comes_back(hex(1000) + all + hex(100) + "." + hex(1000)));  // one is
   std::string lengths, groups, touching, many;
-  for (size_t i = 16; i < 300; ++i) lengths += hex(i) + " ";   // more layouts than there may be
+  for (size_t i = 16; i < 300; ++i) lengths += hex(i) + " ";  // more layouts than there may be
   CHECK(comes_back(lengths));
   for (int i = 0; i < 3000; ++i) {
     for (uint64_t left = 1 + random.below(40); left > 0; --left) groups += hex(random.below(20)) + random.of("-/:- x");
@@ -128,7 +143,7 @@ TEST(hostile_texts_come_back) {
   comes_back(groups);
   comes_back(groups.substr(3));
   CHECK(comes_back(touching));
-  while (many.size() < 17000000) many += hex(16) + "\n";   // a million runs
+  while (many.size() < 17000000) many += hex(16) + "\n";  // a million runs
   CHECK(comes_back(many));
   for (int i = 0; i < 2000; ++i) {
     std::string text;
@@ -142,7 +157,11 @@ TEST(hostile_texts_come_back) {
 
 TEST(a_stream_by_hand_reads_as_the_format_says) {
   // A mark '!' for two digits, '-', three digits of upper case; '?' for one of base64.
-  const std::string layouts("\2" "!\1\2\2-\3" "?\3\1\1", 11);
+  const std::string layouts(
+      "\2"
+      "!\1\2\2-\3"
+      "?\3\1\1",
+      11);
   // 1F-2A9 and '_': nibbles 1 F 2 A 9, then 63 in six bits: bytes F1 A2, then 9 | (63 & 15) << 4, then 63 >> 4.
   CHECK_EQUAL(read(layouts + stored("a!b?") + "\xF1\xA2\xF9\x03", 9), "a1F-2A9b_");
   CHECK_EQUAL(read(layouts + stored("") + "", 0), "");
@@ -167,7 +186,7 @@ TEST(what_the_format_forbids_is_refused) {
   refuse(std::string("\2!\0\1\2!\0\1\2", 9) + rest, "mark of two layouts");
   refuse(std::string("\1!\0\1\2", 5), "ends early");
   refuse(std::string("\1!\0\1", 4), "ends early");
-  refuse(std::string("\1!\0\1\x80\x80\x80\x80\1", 9) + rest, "another size than stated");   // 2^28 digits that are not there
+  refuse(std::string("\1!\0\1\x80\x80\x80\x80\1", 9) + rest, "another size than stated");  // 2^28 digits that are not there
   for (char codec : {'\4', '\5', '\6'}) {
     std::string other = rest;
     other[0] = codec;

@@ -93,7 +93,7 @@ def test_a_million_runs_come_back():
     raw = b"".join(b"%016x\n" % MADE.getrandbits(64) for _ in range(1_000_000))
     packed = logs.compress(raw, level="fast")
     assert logs.decompress(packed) == raw
-    assert 8_000_000 < len(packed) < 8_050_000
+    assert 8_000_000 < len(packed) < 8_200_000
 
 
 @pytest.mark.parametrize("level", logs.LEVELS)
