@@ -23,6 +23,7 @@ namespace {
 constexpr int kFastZstd = 3, kStandardZstd = 19;
 constexpr size_t kSampleBytes = 256 * 1024;      // what the lexer's options are tried on
 constexpr size_t kFastSampleBytes = 48 * 1024;
+constexpr size_t kSureDigits = 64 * 1024;        // bytes; what marks and layouts cost is nothing beside them
 constexpr size_t kWorthContinuing = 32;          // bytes; more would add up to more than zstd -3 of the whole file over many blocks
 constexpr size_t kBlockCosts = 128;              // a block's header, its part of the footer, and what zstd takes to begin anew: 43 + 85
 
@@ -77,16 +78,19 @@ std::string text_stream(std::string_view text, Level level, SwitchedOff off, Byt
   return out;
 }
 
-// The text with random digits taken out of it, or as it is, whichever is smaller.
+// The text with random digits taken out of it, or as it is, whichever is smaller. To pack it as it is would take longer than all else: of
+// many digits that zstd makes no smaller, no level makes less than their bits, so there it is not tried.
 void put_text(std::string& out, std::string_view text, Level level, SwitchedOff off, ByteCodec& codec) {
-  std::string best = text_stream(text, level, off, codec);
   DigitParts parts;
-  if (take_digits(text, parts)) {
-    std::string without;
-    put_stream(without, kStreamDigits, parts.layouts + text_stream(parts.rest, level, off, codec) + parts.digits, text.size());
-    if (without.size() < best.size()) best = std::move(without);
+  if (!take_digits(text, parts)) {
+    out += text_stream(text, level, off, codec);
+    return;
   }
-  out += best;
+  std::string without;
+  put_stream(without, kStreamDigits, parts.layouts + text_stream(parts.rest, level, off, codec) + parts.digits, text.size());
+  const bool sure = parts.digits.size() >= kSureDigits && codec.compress(parts.digits, kFastZstd).size() >= parts.digits.size();
+  const std::string whole = sure ? std::string() : text_stream(text, level, off, codec);
+  out += sure || without.size() < whole.size() ? without : whole;
 }
 
 // The payload under a model, or nothing if it would not give the block back. Without some techniques it never would.

@@ -10,7 +10,7 @@
 //      max_model.h  `max`: all contexts are asked, and every decision is mixed from what they say (mixing.h).
 //      fast_model.h `fast`: runs of right guesses and surprises as bytes of a column, under zstd.
 //   5. text_coder.h templates and new strings, by context mixing when they are few, by zstd when they are many;
-//      mixed_text.h the same for `max`, by more contexts and from a vocabulary. random_digits.h takes digests out of it first.
+//      mixed_text.h the same for `max`, by more contexts and from a vocabulary. random_digits.h takes digests out first.
 //   6. container.cpp  blocks of whole lines with checksums, a footer index; compressor.cpp, decompressor.cpp and archive.cpp write
 //                   and read them, on any number of threads. Blocks are independent, unless that costs too much (continued.h).
 //   7. grep.cpp     searches blocks that their headers (block_index.h) do not rule out, by an automaton (pattern.h, matcher.h).
