@@ -79,7 +79,7 @@ std::string text_stream(std::string_view text, Level level, SwitchedOff off, Byt
 }
 
 // The text with random digits taken out of it, or as it is, whichever is smaller. To pack it as it is would take longer than all else: of
-// many digits that zstd makes no smaller, no level makes less than their bits, so there it is not tried.
+// many hexadecimal digits that zstd makes no smaller, no level makes less than their bits, so there it is not tried.
 void put_text(std::string& out, std::string_view text, Level level, SwitchedOff off, ByteCodec& codec) {
   DigitParts parts;
   if (!take_digits(text, parts)) {
@@ -88,7 +88,8 @@ void put_text(std::string& out, std::string_view text, Level level, SwitchedOff 
   }
   std::string without;
   put_stream(without, kStreamDigits, parts.layouts + text_stream(parts.rest, level, off, codec) + parts.digits, text.size());
-  const bool sure = parts.digits.size() >= kSureDigits && codec.compress(parts.digits, kFastZstd).size() >= parts.digits.size();
+  const bool sure =
+      parts.hexadecimal && parts.digits.size() >= kSureDigits && codec.compress(parts.digits, kFastZstd).size() >= parts.digits.size();
   const std::string whole = sure ? std::string() : text_stream(text, level, off, codec);
   out += sure || without.size() < whole.size() ? without : whole;
 }

@@ -345,7 +345,9 @@ bool take_digits(std::string_view text, DigitParts& parts) {
     if (marks[run.layout] < 0) continue;
     parts.rest += text.substr(at, run.at - at);
     parts.rest.push_back(static_cast<char>(marks[run.layout]));
-    put_digits(bits, text.substr(run.at, run.size), found.keys.alphabet(run.layout));
+    const int alphabet = found.keys.alphabet(run.layout);
+    put_digits(bits, text.substr(run.at, run.size), alphabet);
+    parts.hexadecimal &= kAlphabets[alphabet].bits == 4;
     at = run.at + run.size;
   }
   parts.rest += text.substr(at);

@@ -18,6 +18,7 @@ struct DigitParts {
   std::string rest;
   std::string digits;  // their bits
   size_t taken = 0;  // bytes of the text that a mark stands for
+  bool hexadecimal = true;  // all digits: two are a byte, so that a byte codec sees whether they are random
 };
 
 // Takes out what looks random and stands in the text once: what comes again is cheaper as a repeat. False, with no parts, where that is
