@@ -203,7 +203,7 @@ OPERATORS = {
 @pytest.fixture
 def registered():
     """Functions import what registers their operators when they are called, which other tests need not have done."""
-    from slipstick.losses import _gathered_logits, _labels, _operators, _row_chunks, _torch, _two_heads  # noqa: F401
+    from slipstick.losses import _formula_operators, _operators, _torch, _two_heads  # noqa: F401
 
     return _operators._FUNCTIONS
 

@@ -5,11 +5,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-import torch
-
+from ._arrays import Array, as_autocast, astype, library, logsumexp, taken, without_autocast
 from ._labels import check_labels
 from ._rows import Rows, check_head, check_number
-from ._torch import as_autocast
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -18,15 +16,15 @@ if TYPE_CHECKING:
 
 
 def aggregate_cross_entropy(
-    hidden: torch.Tensor,
-    weight: torch.Tensor,
-    labels: torch.Tensor,
+    hidden: Array,
+    weight: Array,
+    labels: Array,
     *,
     interpolation: float = 0.0,
-    bias: torch.Tensor | None = None,
+    bias: Array | None = None,
     reduction: str = "mean",
     **streaming: Unpack[Streaming],
-) -> torch.Tensor:
+) -> Array:
     """(1 - rho) L_bag + rho L_instance of each bag of m examples, rho the interpolation.
 
     The bag's response is the average of m one-hot labels, in no order. L_bag is its cross-entropy against the average of the examples'
@@ -52,26 +50,29 @@ def aggregate_cross_entropy(
     """
     name = "aggregate_cross_entropy"
     check_number(name, "interpolation", interpolation, "a number from 0 to 1", lambda x: 0 <= x <= 1)
-    check_head(name, hidden, weight, labels)
+    hidden, weight, labels = check_head(name, hidden, weight, labels, bias)
+    (bias,) = taken(name, bias=bias)
+    assert labels is not None
+    xp = library(hidden)
     if labels.ndim < 1 or labels.shape[-1] < 1:
         raise ValueError(f"{name}: labels has shape {tuple(labels.shape)}; expected (..., m), m >= 1")
-    labels = torch.where(check_labels(name, labels, weight.shape[0], None, "labels"), labels, 0)
+    labels = xp.where(check_labels(name, labels, weight.shape[0], None, "labels"), labels, 0)
     hidden, weight = as_autocast(hidden, weight)  # as row_statistics does, so that logits and lse belong together
     rows = Rows(name, hidden, weight, None, ("lse",), bias=bias, reduction=reduction, **streaming)
     lse = rows.of("lse").reshape(labels.shape)
     dtype = lse.dtype
-    with torch.autocast(hidden.device.type, enabled=False):
-        logits = torch.einsum("...id,...jd->...ij", hidden.to(dtype), weight[labels].to(dtype))  # example i at the bag's label j
+    with without_autocast(hidden):
+        logits = xp.einsum("...id,...jd->...ij", astype(hidden, dtype), astype(weight[labels], dtype))  # example i at the bag's label j
     if bias is not None:
-        logits = logits + bias.to(dtype)[labels][..., None, :]
+        logits = logits + astype(bias, dtype)[labels][..., None, :]
     logits = logits * streaming.get("scale", 1.0)
     softcap = streaming.get("softcap")
     if softcap is not None:
-        logits = softcap * torch.tanh(logits / softcap)
+        logits = softcap * xp.tanh(logits / softcap)
     log_prob = logits - lse[..., None]
-    losses = torch.zeros(labels.shape[:-1], dtype=dtype, device=hidden.device)
+    losses = xp.zeros_like(lse[..., 0])
     if interpolation < 1:
-        bag = math.log(labels.shape[-1]) - torch.logsumexp(log_prob, -2)
+        bag = math.log(labels.shape[-1]) - logsumexp(log_prob, -2)
         losses = losses + (1 - interpolation) * bag.mean(-1)
     if interpolation > 0:
         losses = losses - interpolation * log_prob.mean((-2, -1))

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import torch
-
+from ._arrays import Array, library, taken
 from ._rows import Rows, check_head, check_number, check_same_shape
 
 if TYPE_CHECKING:
@@ -15,16 +14,16 @@ if TYPE_CHECKING:
 
 
 def comp_sum_loss(
-    hidden: torch.Tensor,
-    weight: torch.Tensor,
-    targets: torch.Tensor,
+    hidden: Array,
+    weight: Array,
+    targets: Array,
     *,
     tau: float = 1.0,
-    bias: torch.Tensor | None = None,
+    bias: Array | None = None,
     ignore_index: int = -100,
     reduction: str = "mean",
     **streaming: Unpack[Streaming],
-) -> torch.Tensor:
+) -> Array:
     """((1 + v)^(1 - tau) - 1) / (1 - tau) with v = sum over j != y of e^(z_j - z_y) = 1/p - 1; log(1 + v) at tau = 1.
 
     Args:
@@ -52,20 +51,20 @@ def comp_sum_loss(
 
 
 def smooth_adversarial_comp_sum_loss(
-    hidden: torch.Tensor,
-    perturbed_hidden: torch.Tensor,
-    weight: torch.Tensor,
-    targets: torch.Tensor,
+    hidden: Array,
+    perturbed_hidden: Array,
+    weight: Array,
+    targets: Array,
     *,
     tau: float = 1.0,
     coefficient: float = 1.0,
-    bias: torch.Tensor | None = None,
+    bias: Array | None = None,
     ignore_index: int = -100,
     reduction: str = "mean",
-    scale: float | torch.Tensor = 1.0,
+    scale: Any = 1.0,
     workspace: int | None = None,
     threads: int | None = None,
-) -> torch.Tensor:
+) -> Array:
     """comp_sum_loss plus coefficient times |Delta(x') - Delta(x)|_2, Delta_j = z_y - z_j: how far a perturbation moves the margins.
 
     Args:
@@ -84,7 +83,8 @@ def smooth_adversarial_comp_sum_loss(
     name = "smooth_adversarial_comp_sum_loss"
     check_number(name, "tau", tau, "a finite number of at least 0", lambda x: 0 <= x < float("inf"))
     check_number(name, "coefficient", coefficient, "a finite number of at least 0", lambda x: 0 <= x < float("inf"))
-    check_head(name, hidden, weight, targets)
+    hidden, perturbed_hidden = taken(name, hidden=hidden, perturbed_hidden=perturbed_hidden)
+    hidden, weight, targets = check_head(name, hidden, weight, targets, bias)
     check_same_shape(name, "hidden", hidden.shape, perturbed_hidden=perturbed_hidden)
     common: dict[str, Any] = {
         "ignore_index": ignore_index,
@@ -96,12 +96,13 @@ def smooth_adversarial_comp_sum_loss(
     rows = Rows(name, hidden, weight, targets, ("target", "lse"), bias=bias, **common)
     moved = Rows(name, perturbed_hidden - hidden, weight, targets, ("target", "mean", "second_moment"), **common)
     mean = moved.of("mean")
-    squares = moved.classes * ((moved.of("target") - mean).square() + (moved.of("second_moment") - mean.square()).clamp(min=0))
+    xp = library(mean)
+    squares = moved.classes * ((moved.of("target") - mean) ** 2 + xp.clip(moved.of("second_moment") - mean**2, 0, None))
     moves = squares > 0
-    norm = torch.where(moves, torch.where(moves, squares, 1.0).sqrt(), 0.0)
+    norm = xp.where(moves, xp.sqrt(xp.where(moves, squares, 1.0)), 0.0)
     return rows.reduce(_comp_sum(rows, tau) + coefficient * norm)
 
 
-def _comp_sum(rows: Rows, tau: float) -> torch.Tensor:
+def _comp_sum(rows: Rows, tau: float) -> Array:
     log_prob = rows.log_prob()
-    return -log_prob if tau == 1 else torch.expm1((tau - 1) * log_prob) / (1 - tau)
+    return -log_prob if tau == 1 else library(log_prob).expm1((tau - 1) * log_prob) / (1 - tau)

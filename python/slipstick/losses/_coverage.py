@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 
-import torch
-
+from ._arrays import Array, floats, library
 from ._rows import check_number, check_reduction, log1m_exp, reduce_losses
 
 RARE = -18.0  # log of (tries x probability), below which the loss is its expansion; the next term is under 1e-16
 
 
-def dco_loss(log_prob: torch.Tensor, *, tries: int, reduction: str = "mean") -> torch.Tensor:
+def dco_loss(log_prob: Array, *, tries: int, reduction: str = "mean") -> Array:
     """-log(1 - (1 - P)^tries): the negative log-probability that at least one of `tries` independent samples is the answer.
 
     Args:
@@ -30,9 +29,11 @@ def dco_loss(log_prob: torch.Tensor, *, tries: int, reduction: str = "mean") -> 
     """
     check_reduction("dco_loss", reduction)
     check_number("dco_loss", "tries", tries, "a whole number of at least 1", lambda x: isinstance(x, int) and x >= 1)
+    (log_prob,) = floats("dco_loss", log_prob=log_prob)
     if tries == 1:
-        return reduce_losses(-log_prob, None, reduction)
+        return reduce_losses(-log_prob, None, reduction, log_prob.dtype)
+    xp = library(log_prob)
     rare = log_prob + math.log(tries) < RARE
-    expanded = -log_prob - math.log(tries) + (tries - 1) / 2 * torch.exp(torch.where(rare, log_prob, -1.0))
-    losses = -log1m_exp(tries * log1m_exp(torch.where(rare, -1.0, log_prob)))
-    return reduce_losses(torch.where(rare, expanded, losses), None, reduction)
+    expanded = -log_prob - math.log(tries) + (tries - 1) / 2 * xp.exp(xp.where(rare, log_prob, -1.0))
+    losses = -log1m_exp(tries * log1m_exp(xp.where(rare, -1.0, log_prob)))
+    return reduce_losses(xp.where(rare, expanded, losses), None, reduction, log_prob.dtype)

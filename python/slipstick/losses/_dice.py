@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import torch
-
+from ._arrays import Array, gather, library, log_softmax
 from ._row_chunks import ChunkedRows
 from ._rows import Rows, check_choice, check_number, log1m_exp
 
@@ -18,17 +17,17 @@ INFINITY = float("inf")
 
 
 def dice_loss(
-    hidden: torch.Tensor,
-    weight: torch.Tensor,
-    targets: torch.Tensor,
+    hidden: Array,
+    weight: Array,
+    targets: Array,
     *,
     alpha: float = 0.01,
     gamma: float = 1.0,
-    bias: torch.Tensor | None = None,
+    bias: Array | None = None,
     ignore_index: int = -100,
     reduction: str = "mean",
     **streaming: Unpack[Streaming],
-) -> torch.Tensor:
+) -> Array:
     """1 - (2 f + gamma) / (f + 1 + gamma) with f = (1 - p)^alpha p, p the softmax probability of the label: the paper's loss of an example.
 
     Args:
@@ -54,20 +53,20 @@ def dice_loss(
 
 
 def all_class_dice_loss(
-    hidden: torch.Tensor,
-    weight: torch.Tensor,
-    targets: torch.Tensor,
+    hidden: Array,
+    weight: Array,
+    targets: Array,
     *,
     alpha: float = 0.01,
     gamma: float = 1.0,
     scope: str = "batch",
-    bias: torch.Tensor | None = None,
+    bias: Array | None = None,
     ignore_index: int = -100,
     reduction: str = "mean",
     softcap: float | None = None,
     scale: float = 1.0,
     workspace: int | None = None,
-) -> torch.Tensor:
+) -> Array:
     """The released code's sum over all classes j of 1 - (2 f_j t_j + gamma) / (F_j + T_j + gamma), f_j = (1 - p_j)^alpha p_j, t one-hot.
 
     Args:
@@ -101,19 +100,19 @@ def all_class_dice_loss(
     return chunks.reduce(everywhere - 2 * chunks.map(label_overlaps, alpha=alpha) / denominators[chunks.labels])
 
 
-def all_class_losses(logits: torch.Tensor, labels: torch.Tensor, alpha: float, gamma: float) -> torch.Tensor:
-    overlap = _overlap(torch.log_softmax(logits, 1), alpha)
-    own = overlap.gather(1, labels[:, None])[:, 0]
+def all_class_losses(logits: Array, labels: Array, alpha: float, gamma: float) -> Array:
+    overlap = _overlap(log_softmax(logits, 1), alpha)
+    own = gather(overlap, labels[:, None])[:, 0]
     return (overlap / (overlap + gamma)).sum(1) - own / (own + gamma) + (1 - own) / (own + 1 + gamma)
 
 
-def label_overlaps(logits: torch.Tensor, labels: torch.Tensor, alpha: float) -> torch.Tensor:
-    return _overlap(torch.log_softmax(logits, 1).gather(1, labels[:, None])[:, 0], alpha)
+def label_overlaps(logits: Array, labels: Array, alpha: float) -> Array:
+    return _overlap(gather(log_softmax(logits, 1), labels[:, None])[:, 0], alpha)
 
 
-def class_overlaps(logits: torch.Tensor, labels: torch.Tensor, alpha: float) -> torch.Tensor:
+def class_overlaps(logits: Array, labels: Array, alpha: float) -> Array:
     """Summed over the rows: (V,)."""
-    return _overlap(torch.log_softmax(logits, 1), alpha).sum(0)
+    return _overlap(log_softmax(logits, 1), alpha).sum(0)
 
 
 def _check_dice(name: str, alpha: float, gamma: float) -> None:
@@ -121,6 +120,6 @@ def _check_dice(name: str, alpha: float, gamma: float) -> None:
     check_number(name, "gamma", gamma, "a positive number", lambda x: 0 < x < INFINITY)
 
 
-def _overlap(log_prob: torch.Tensor, alpha: float) -> torch.Tensor:
+def _overlap(log_prob: Array, alpha: float) -> Array:
     """(1 - p)^alpha p."""
-    return torch.exp(log_prob if alpha == 0 else log_prob + alpha * log1m_exp(log_prob))
+    return library(log_prob).exp(log_prob if alpha == 0 else log_prob + alpha * log1m_exp(log_prob))

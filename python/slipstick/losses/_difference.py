@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
-import torch
-
+from ._arrays import Array
+from ._two_head_losses import Head, two_heads
 from ._two_head_statistics import check_combination
-from ._two_heads import Head, TwoHeads, call_on_heads, likely_from
 
 
 def logit_difference_cross_entropy(
-    hidden: torch.Tensor,
-    weight: torch.Tensor,
-    assistant_hidden: torch.Tensor,
-    assistant_weight: torch.Tensor,
-    targets: torch.Tensor,
+    hidden: Array,
+    weight: Array,
+    assistant_hidden: Array,
+    assistant_weight: Array,
+    targets: Array,
     *,
     coefficient: float = -1.0,
     threshold: float | None = 0.1,
     kept_share: float = 0.1,
-    bias: torch.Tensor | None = None,
-    assistant_bias: torch.Tensor | None = None,
+    bias: Array | None = None,
+    assistant_bias: Array | None = None,
     ignore_index: int = -100,
     reduction: str = "mean",
     softcap: float | None = None,
     scale: float = 1.0,
     workspace: int | None = None,
-) -> torch.Tensor:
+) -> Array:
     """Cross-entropy of z = z_base + coefficient z_assistant, the assistant's logits being 0 outside the base model's likely classes.
 
     A class is likely where log p_base,j >= min(max_j log p_base + log threshold, the k-th largest log p_base), k = int(kept_share V).
@@ -48,7 +47,7 @@ def logit_difference_cross_entropy(
     """
     name = "logit_difference_cross_entropy"
     factor = check_combination(name, coefficient, threshold, kept_share)
-    heads = TwoHeads(
+    heads = two_heads(
         name,
         Head(hidden, weight, bias),
         Head(assistant_hidden, assistant_weight, assistant_bias),
@@ -60,6 +59,5 @@ def logit_difference_cross_entropy(
         scale=scale,
         workspace=workspace,
     )
-    least = None if threshold is None else likely_from(heads, threshold, kept_share)
-    target, lse = call_on_heads("combined_statistics", heads, least, factor)
+    target, lse = heads.combined(factor, threshold, kept_share)
     return heads.reduce(lse - target)

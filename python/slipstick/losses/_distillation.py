@@ -8,15 +8,13 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from . import _head
+from ._arrays import Array, as_autocast, dtype_name, keep_rows, library, log_softmax, stop_gradient, taken, whole_numbers
 from ._gathered_logits import gathered_logits
 from ._labels import check_labels
-from ._rows import Rows, check_choice, check_head, check_number, check_reduction, reduce_losses
-from ._torch import as_autocast
+from ._rows import Rows, check_choice, check_number, check_reduction, reduce_losses
+from ._two_head_losses import Head, check_two_heads, two_heads
 from ._two_head_statistics import check_mixture
-from ._two_heads import Head, TwoHeads, call_on_heads, check_second_head
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -28,23 +26,23 @@ DIVERGENCES = ("forward_kl", "reverse_kl", "jensen_shannon", "binary_kl", "binar
 
 
 def distillation_loss(
-    hidden: torch.Tensor,
-    weight: torch.Tensor,
-    teacher_hidden: torch.Tensor,
-    teacher_weight: torch.Tensor,
-    targets: torch.Tensor | None = None,
+    hidden: Array,
+    weight: Array,
+    teacher_hidden: Array,
+    teacher_weight: Array,
+    targets: Array | None = None,
     *,
     divergence: str = "forward_kl",
     temperature: float = 1.0,
     mixture: float = 0.5,
-    bias: torch.Tensor | None = None,
-    teacher_bias: torch.Tensor | None = None,
+    bias: Array | None = None,
+    teacher_bias: Array | None = None,
     ignore_index: int = -100,
     reduction: str = "mean",
     softcap: float | None = None,
     scale: float = 1.0,
     workspace: int | None = None,
-) -> torch.Tensor:
+) -> Array:
     """T^2 times a divergence of student and teacher at temperature T; q is the teacher's and p the student's softmax of z/T.
 
     forward_kl: KL(q || p). reverse_kl: KL(p || q). jensen_shannon: b KL(q || m) + (1 - b) KL(p || m), m = b q + (1 - b) p, b = mixture.
@@ -81,7 +79,7 @@ def distillation_loss(
     check_choice(name, "divergence", divergence, DIVERGENCES)
     check_number(name, "temperature", temperature, "a positive number", lambda x: 0 < x < math.inf)
     share = check_mixture(name, mixture)
-    heads = TwoHeads(
+    heads = two_heads(
         name,
         Head(hidden, weight, bias),
         Head(teacher_hidden, teacher_weight, teacher_bias),
@@ -95,26 +93,26 @@ def distillation_loss(
         temperature=_head.number(name, "temperature", temperature),
     )
     kind = "kl" if divergence in ("forward_kl", "reverse_kl") else divergence
-    forward, reverse, *_ = call_on_heads("two_head_divergence", heads, kind, share)
+    forward, reverse, *_ = heads.divergence(kind, share)
     return heads.reduce(temperature**2 * (reverse if divergence == "reverse_kl" else forward))
 
 
 def subset_distillation_loss(
-    hidden: torch.Tensor,
-    weight: torch.Tensor,
-    teacher_hidden: torch.Tensor,
-    teacher_weight: torch.Tensor,
-    subset: torch.Tensor,
-    targets: torch.Tensor | None = None,
+    hidden: Array,
+    weight: Array,
+    teacher_hidden: Array,
+    teacher_weight: Array,
+    subset: Array,
+    targets: Array | None = None,
     *,
     renormalize: bool = True,
     temperature: float = 1.0,
-    bias: torch.Tensor | None = None,
-    teacher_bias: torch.Tensor | None = None,
+    bias: Array | None = None,
+    teacher_bias: Array | None = None,
     ignore_index: int = -100,
     reduction: str = "mean",
     **streaming: Unpack[Streaming],
-) -> torch.Tensor:
+) -> Array:
     """T^2 sum over j in a subset of the classes of q_j log(q_j / p_j), q the teacher's and p the student's softmax of z/T.
 
     Args:
@@ -128,17 +126,21 @@ def subset_distillation_loss(
         paper trains a small network for it.
     """
     name = "subset_distillation_loss"
-    _check_teacher(name, hidden, weight, teacher_hidden, teacher_weight, targets)
-    if subset.dtype != torch.int64 or subset.ndim != hidden.ndim or subset.shape[:-1] != hidden.shape[:-1]:
+    student, teacher = Head(hidden, weight, bias), Head(teacher_hidden, teacher_weight, teacher_bias)
+    student, teacher, targets = check_two_heads(name, student, teacher, TEACHER, targets)
+    hidden, weight, _ = student
+    _, subset = taken(name, hidden=hidden, subset=subset)
+    subset = whole_numbers(name, "subset", subset)
+    if dtype_name(subset) != "int64" or subset.ndim != hidden.ndim or subset.shape[:-1] != hidden.shape[:-1]:
         raise ValueError(
-            f"{name}: subset is {str(subset.dtype)[6:]} of shape {tuple(subset.shape)}; expected int64 of {(*hidden.shape[:-1], 'k')}"
+            f"{name}: subset is {dtype_name(subset)} of shape {tuple(subset.shape)}; expected int64 of {(*hidden.shape[:-1], 'k')}"
         )
-    subset = torch.where(check_labels(name, subset, weight.shape[0], None, "subset"), subset, 0)
+    subset = library(subset).where(check_labels(name, subset, weight.shape[0], None, "subset"), subset, 0)
     check_number(name, "temperature", temperature, "a positive number", lambda x: 0 < x < math.inf)
     return _subset_divergence(
         name,
-        (hidden, weight, bias),
-        (teacher_hidden, teacher_weight, teacher_bias),
+        student,
+        teacher,
         subset,
         targets,
         renormalize,
@@ -150,21 +152,21 @@ def subset_distillation_loss(
 
 
 def top_k_distillation_loss(
-    hidden: torch.Tensor,
-    weight: torch.Tensor,
-    teacher_hidden: torch.Tensor,
-    teacher_weight: torch.Tensor,
-    targets: torch.Tensor | None = None,
+    hidden: Array,
+    weight: Array,
+    teacher_hidden: Array,
+    teacher_weight: Array,
+    targets: Array | None = None,
     *,
     k: int = 10,
     renormalize: bool = True,
     temperature: float = 1.0,
-    bias: torch.Tensor | None = None,
-    teacher_bias: torch.Tensor | None = None,
+    bias: Array | None = None,
+    teacher_bias: Array | None = None,
     ignore_index: int = -100,
     reduction: str = "mean",
     **streaming: Unpack[Streaming],
-) -> torch.Tensor:
+) -> Array:
     """subset_distillation_loss over the k classes of each row that the teacher holds for most probable.
 
     Args:
@@ -176,16 +178,18 @@ def top_k_distillation_loss(
         EvoPress (arXiv:2410.14649), in its code.
     """
     name = "top_k_distillation_loss"
-    _check_teacher(name, hidden, weight, teacher_hidden, teacher_weight, targets)
+    student, teacher = Head(hidden, weight, bias), Head(teacher_hidden, teacher_weight, teacher_bias)
+    student, teacher, targets = check_two_heads(name, student, teacher, TEACHER, targets)
+    hidden, weight, _ = student
     check_number(name, "k", k, f"a whole number from 1 to {weight.shape[0]}", lambda x: isinstance(x, int) and 1 <= x <= weight.shape[0])
     check_number(name, "temperature", temperature, "a positive number", lambda x: 0 < x < math.inf)
-    with torch.no_grad():
-        rows = Rows(name, teacher_hidden, teacher_weight, None, ("topk",), bias=teacher_bias, reduction=reduction, topk=k, **streaming)
-        subset = rows.statistics.topk.indices.clamp(min=0).reshape(*hidden.shape[:-1], k)
+    of_teacher, its_weight, its_bias = (None if x is None else stop_gradient(x) for x in teacher)
+    rows = Rows(name, of_teacher, its_weight, None, ("topk",), bias=its_bias, reduction=reduction, topk=k, **streaming)
+    subset = library(hidden).clip(rows.statistics.topk.indices, 0, None).reshape(*hidden.shape[:-1], k)
     return _subset_divergence(
         name,
-        (hidden, weight, bias),
-        (teacher_hidden, teacher_weight, teacher_bias),
+        student,
+        teacher,
         subset,
         targets,
         renormalize,
@@ -196,30 +200,18 @@ def top_k_distillation_loss(
     )
 
 
-def _check_teacher(
-    name: str,
-    hidden: torch.Tensor,
-    weight: torch.Tensor,
-    teacher_hidden: torch.Tensor,
-    teacher_weight: torch.Tensor,
-    targets: torch.Tensor | None,
-) -> None:
-    check_head(name, hidden, weight, targets)
-    check_second_head(name, hidden, weight, teacher_hidden, teacher_weight, TEACHER)
-
-
 def _subset_divergence(
     name: str,
-    student: tuple[torch.Tensor, torch.Tensor, torch.Tensor | None],
-    teacher: tuple[torch.Tensor, torch.Tensor, torch.Tensor | None],
-    subset: torch.Tensor,
-    targets: torch.Tensor | None,
+    student: Head,
+    teacher: Head,
+    subset: Array,
+    targets: Array | None,
     renormalize: bool,
     temperature: float,
     ignore_index: int,
     reduction: str,
     streaming: Streaming,
-) -> torch.Tensor:
+) -> Array:
     check_reduction(name, reduction)
     unknown = set(streaming) - {"softcap", "scale", "filter_eps", "workspace", "threads"}
     if unknown:
@@ -236,15 +228,15 @@ def _subset_divergence(
         hidden, weight = as_autocast(hidden, weight)
         flat = hidden.reshape(-1, hidden.shape[-1])
         if counts is not None:  # a NaN in a row that does not count reaches no gradient
-            flat = torch.where(counts.reshape(-1, 1), flat, 0.0)
+            flat = keep_rows(flat, counts)
         logits = gathered_logits(flat, weight, bias, subset.reshape(len(flat), subset.shape[-1])) * (scale / temperature)
         if softcap is not None:
-            logits = softcap / temperature * torch.tanh(logits / (softcap / temperature))
+            logits = softcap / temperature * library(logits).tanh(logits / (softcap / temperature))
         if renormalize:
-            log_probs.append(torch.log_softmax(logits, 1))
+            log_probs.append(log_softmax(logits, 1))
         else:
             rows = Rows(name, hidden, weight, targets, ("lse",), bias=bias, ignore_index=ignore_index, reduction=reduction, **options)
             log_probs.append(logits - rows.of("lse")[:, None])
     log_p, log_q = log_probs
-    losses = temperature**2 * (log_q.exp() * (log_q - log_p)).sum(1)
+    losses = temperature**2 * (library(log_q).exp(log_q) * (log_q - log_p)).sum(1)
     return reduce_losses(losses.reshape(subset.shape[:-1]), counts, reduction)

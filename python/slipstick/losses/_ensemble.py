@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import math
-
-import torch
+from typing import Any
 
 from slipstick import _core
 
+from ._arrays import Array, astype, beside, floats, in_order, library, order_of, stop_gradient
 from ._rows import check_number, check_reduction, reduce_losses
 
 PURPOSE = 0x456E734C  # "EnsL": this use of a seed has its own random stream
 BLOCKS_A_STEP = 1 << 32  # so that steps of up to 2^34 margins share no random numbers
 
 
-def ens_loss(margins: torch.Tensor, *, seed: int, step: int, exponent: float = 0.0, reduction: str = "mean") -> torch.Tensor:
+def ens_loss(margins: Array, *, seed: int, step: int, exponent: float = 0.0, reduction: str = "mean") -> Array:
     """Random derivative times margin: its gradient at each margin is that of a random convex calibrated loss, drawn for this step.
 
     Standard normals n are drawn, r = max(-B(n), -1) with B(x) = e^x for exponent 0, else max(1 + exponent x, 0)^(1/exponent), the inverse
@@ -40,21 +40,22 @@ def ens_loss(margins: torch.Tensor, *, seed: int, step: int, exponent: float = 0
     check_number("ens_loss", "seed", seed, "0 to 2^64 - 1", lambda x: isinstance(x, int) and 0 <= x < 1 << 64)
     check_number("ens_loss", "step", step, "0 to 2^32 - 1", lambda x: isinstance(x, int) and 0 <= x < 1 << 32)
     check_number("ens_loss", "exponent", exponent, "a finite number", lambda x: abs(x) < math.inf)
-    with torch.no_grad():
-        flat = margins.reshape(-1)
-        normals = _normals(seed, step, flat.numel()).to(device=flat.device)
-        box_cox = normals.exp() if exponent == 0 else (1 + exponent * normals).clamp(min=0).pow(1 / exponent)
-        derivatives = torch.empty_like(flat)
-        derivatives[flat.argsort(stable=True)] = (-box_cox).clamp(min=-1).sort().values.to(flat.dtype)
-        derivatives = torch.where(flat > 1, derivatives / flat, derivatives) - 1e-6
-    return reduce_losses(derivatives.reshape(margins.shape) * margins, None, reduction)
+    (margins,) = floats("ens_loss", margins=margins)
+    xp = library(margins)
+    flat = stop_gradient(margins).reshape(-1)
+    normals = beside(_normals(seed, step, flat.shape[0], xp), flat)
+    box_cox = xp.exp(normals) if exponent == 0 else xp.clip(1 + exponent * normals, 0, None) ** (1 / exponent)
+    derivatives = xp.empty_like(flat)
+    derivatives[order_of(flat)] = astype(in_order(xp.clip(-box_cox, -1, None)), flat.dtype)
+    derivatives = xp.where(flat > 1, derivatives / xp.where(flat > 1, flat, 1.0), derivatives) - 1e-6
+    return reduce_losses(derivatives.reshape(margins.shape) * margins, None, reduction, margins.dtype)
 
 
-def _normals(seed: int, step: int, count: int) -> torch.Tensor:
+def _normals(seed: int, step: int, count: int, xp: Any) -> Array:
     """Standard normals (count,) float64 by Box and Muller, two from two words of the house's counter-based stream."""
     blocks = -(-count // 4)
-    words = torch.frombuffer(bytearray(_core.random_bytes(seed, PURPOSE, step * BLOCKS_A_STEP, blocks)) or bytearray(16), dtype=torch.int32)
-    uniform = ((words[: 4 * blocks].to(torch.int64) & 0xFFFFFFFF).to(torch.float64) + 0.5) / (1 << 32)
-    radius = (-2 * uniform[0::2].log()).sqrt()
+    words = xp.frombuffer(bytearray(_core.random_bytes(seed, PURPOSE, step * BLOCKS_A_STEP, blocks)) or bytearray(16), dtype=xp.int32)
+    uniform = (astype(astype(words[: 4 * blocks], xp.int64) & 0xFFFFFFFF, xp.float64) + 0.5) / (1 << 32)
+    radius = xp.sqrt(-2 * xp.log(uniform[0::2]))
     angle = 2 * math.pi * uniform[1::2]
-    return torch.stack([radius * angle.cos(), radius * angle.sin()], 1).reshape(-1)[:count]
+    return xp.stack([radius * xp.cos(angle), radius * xp.sin(angle)], 1).reshape(-1)[:count]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -16,6 +17,19 @@ STATISTICS = ("target", "lse", "mean", "second_moment", "expected", "entropy", "
 # What an attribute is made of; the core's own names.
 _PARTS = {"entropy": ("lse", "expected"), "expected": ("lse", "expected"), "topk": (), "collapsed": ("target", "lse")}
 CORE_STATISTICS = ("target", "lse", "mean", "second_moment", "expected", "maximum", "argmax")
+
+
+def call_as(name: str, own: str, function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    """The function's result; its errors, which begin with its own name, name the function that the user called."""
+    torch = sys.modules.get("torch")
+    if name == own or (torch is not None and torch.compiler.is_compiling()):
+        return function(*arguments, **options)
+    try:
+        return function(*arguments, **options)
+    except (TypeError, ValueError, IndexError) as error:
+        if not str(error).startswith(own):
+            raise
+        raise type(error)(name + str(error).removeprefix(own)) from None
 
 
 def number(function: str, name: str, value: Any) -> float:

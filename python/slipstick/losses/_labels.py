@@ -1,25 +1,27 @@
-"""Which labels count. An operator, so that a label out of range is found while a compiled program runs, and stops no compilation."""
+"""Which labels count. An operator of torch, so that a label out of range is found while a compiled program runs, and stops no compilation."""
 
 from __future__ import annotations
 
-import torch
+from slipstick._arguments import is_torch
 
-from ._operators import ANY_DEVICE, call, register
-
-_SCHEMA = "counted_labels(Tensor labels, int classes, int? ignore_index, str name) -> Tensor"
+from ._arrays import Array
 
 
-def check_labels(name: str, labels: torch.Tensor, classes: int, ignore_index: int | None, argument: str = "targets") -> torch.Tensor:
+def check_labels(name: str, labels: Array, classes: int, ignore_index: int | None, argument: str = "targets") -> Array:
     """Which labels count, a bool each: all but those of ignore_index.
 
     Raises:
         IndexError: one that counts is not from 0 to classes - 1.
     """
-    counts: torch.Tensor = call("counted_labels", labels, classes, ignore_index, f"{name}: {argument}")
-    return counts
+    if not is_torch(labels):
+        return counted_labels(labels, classes, ignore_index, f"{name}: {argument}")
+    from ._formula_operators import call
+
+    return call("counted_labels", labels, classes, ignore_index, f"{name}: {argument}")
 
 
-def _counted_labels(labels: torch.Tensor, classes: int, ignore_index: int | None, name: str) -> torch.Tensor:
+def counted_labels(labels: Array, classes: int, ignore_index: int | None, name: str) -> Array:
+    """check_labels itself; name: the function's and the argument's."""
     outside = (labels < 0) | (labels >= classes)
     if ignore_index is None:
         if bool(outside.any()):
@@ -30,10 +32,3 @@ def _counted_labels(labels: torch.Tensor, classes: int, ignore_index: int | None
     if bool(wrong.any()):
         raise IndexError(f"{name} holds {int(labels[wrong][0])}; expected 0 to {classes - 1}, or {ignore_index} to ignore a row")
     return counts
-
-
-def _counted_labels_fake(labels: torch.Tensor, classes: int, ignore_index: int | None, name: str) -> torch.Tensor:
-    return torch.empty_like(labels, dtype=torch.bool)
-
-
-register(_SCHEMA, _counted_labels, _counted_labels_fake, key=ANY_DEVICE)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import torch
-
+from ._arrays import Array, library
 from ._rows import Rows, check_number, log1m_exp
 
 if TYPE_CHECKING:
@@ -15,16 +14,16 @@ if TYPE_CHECKING:
 
 
 def focal_loss(
-    hidden: torch.Tensor,
-    weight: torch.Tensor,
-    targets: torch.Tensor,
+    hidden: Array,
+    weight: Array,
+    targets: Array,
     *,
     gamma: float = 2.0,
-    bias: torch.Tensor | None = None,
+    bias: Array | None = None,
     ignore_index: int = -100,
     reduction: str = "mean",
     **streaming: Unpack[Streaming],
-) -> torch.Tensor:
+) -> Array:
     """-(1 - p)^gamma log p, with p the softmax probability of the label.
 
     Args:
@@ -55,20 +54,20 @@ def focal_loss(
         **streaming,
     )
     log_prob = rows.log_prob()
-    return rows.reduce(-log_prob if gamma == 0 else -torch.exp(gamma * log1m_exp(log_prob)) * log_prob)
+    return rows.reduce(-log_prob if gamma == 0 else -library(log_prob).exp(gamma * log1m_exp(log_prob)) * log_prob)
 
 
 def label_smoothed_cross_entropy(
-    hidden: torch.Tensor,
-    weight: torch.Tensor,
-    targets: torch.Tensor,
+    hidden: Array,
+    weight: Array,
+    targets: Array,
     *,
     smoothing: float = 0.1,
-    bias: torch.Tensor | None = None,
+    bias: Array | None = None,
     ignore_index: int = -100,
     reduction: str = "mean",
     **streaming: Unpack[Streaming],
-) -> torch.Tensor:
+) -> Array:
     """Cross-entropy against (1 - smoothing) onehot + smoothing / V: lse - (1 - smoothing) z_y - smoothing mean(z).
 
     Args:
@@ -94,16 +93,16 @@ def label_smoothed_cross_entropy(
 
 
 def log_partition_penalty(
-    hidden: torch.Tensor,
-    weight: torch.Tensor,
-    targets: torch.Tensor | None = None,
+    hidden: Array,
+    weight: Array,
+    targets: Array | None = None,
     *,
     coefficient: float = 1e-4,
-    bias: torch.Tensor | None = None,
+    bias: Array | None = None,
     ignore_index: int = -100,
     reduction: str = "mean",
     **streaming: Unpack[Streaming],
-) -> torch.Tensor:
+) -> Array:
     """coefficient (log Z)^2, which keeps logits from drifting; to be added to a loss. Often called z-loss; it is not z_score_loss.
 
     Args:
@@ -117,4 +116,4 @@ def log_partition_penalty(
     name = "log_partition_penalty"
     check_number(name, "coefficient", coefficient, "a finite number", lambda x: abs(x) < float("inf"))
     rows = Rows(name, hidden, weight, targets, ("lse",), bias=bias, ignore_index=ignore_index, reduction=reduction, **streaming)
-    return rows.reduce(coefficient * rows.of("lse").square())
+    return rows.reduce(coefficient * rows.of("lse") ** 2)

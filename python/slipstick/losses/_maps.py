@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import torch
-
+from ._arrays import Array
 from ._rows import Rows
 
 if TYPE_CHECKING:
@@ -15,15 +14,15 @@ if TYPE_CHECKING:
 
 
 def stablemax_cross_entropy(
-    hidden: torch.Tensor,
-    weight: torch.Tensor,
-    targets: torch.Tensor,
+    hidden: Array,
+    weight: Array,
+    targets: Array,
     *,
-    bias: torch.Tensor | None = None,
+    bias: Array | None = None,
     ignore_index: int = -100,
     reduction: str = "mean",
     **streaming: Unpack[Streaming],
-) -> torch.Tensor:
+) -> Array:
     """-log(s(z_y) / sum_j s(z_j)) with s(x) = x + 1 for x >= 0 and 1/(1 - x) below: no exponential that can collapse.
 
     Args and what is returned and raised: see focal_loss.

@@ -28,15 +28,18 @@ def _native(array: np.ndarray) -> np.ndarray:
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
-def _integers(function: str, targets: Any) -> np.ndarray | None:
-    if targets is None:
-        return None
-    targets = plain_array(function, "targets", targets)
-    if targets.dtype.kind not in "iu":
-        raise TypeError(f"{function}: targets has dtype {targets.dtype}; expected int64")
-    if targets.dtype.kind == "u" and targets.size and int(targets.max()) > np.iinfo(np.int64).max:
-        raise IndexError(f"{function}: targets holds {int(targets.max())}, which is no class")
-    return np.ascontiguousarray(targets, np.int64)
+def integers(function: str, name: str, values: Any) -> np.ndarray:
+    """values as an array of int64, from integers of any size.
+
+    Raises:
+        TypeError: an element is masked or no integer. IndexError: one is beyond int64.
+    """
+    array = plain_array(function, name, values)
+    if array.dtype.kind not in "iu":
+        raise TypeError(f"{function}: {name} has dtype {array.dtype}; expected int64")
+    if array.dtype.kind == "u" and array.size and int(array.max()) > np.iinfo(np.int64).max:
+        raise IndexError(f"{function}: {name} holds {int(array.max())}, which is no class")
+    return array.astype(np.int64, copy=False)
 
 
 def plain_array(function: str, name: str, values: Any, dtype: Any = None) -> np.ndarray:
@@ -69,7 +72,7 @@ class NumpyHead:
         names: tuple[str, str] = ("hidden", "weight"),
     ) -> None:
         hidden, weight = (_native(plain_array(function, name, x)) for name, x in zip(names, (hidden, weight), strict=True))
-        self.targets = _integers(function, targets)
+        self.targets = None if targets is None else np.ascontiguousarray(integers(function, "targets", targets))
         bias = None if bias is None else plain_array(function, "bias", bias)
         _head.check_shapes(function, hidden, weight, self.targets, bias, names)
         _head.check_dtypes(function, hidden.dtype.name, weight.dtype.name, names)
@@ -171,14 +174,16 @@ def compute_two_heads(
     ignore_index: int,
     workspace: int | None,
     threads: int,
+    names: tuple[str, str] = ("second_hidden", "second_weight"),
 ) -> TwoNumpyHeads:
-    from ._two_head_statistics import DIVERGENCES, NAMES, kept_classes
+    """names: of the second head, in errors."""
+    from ._two_head_statistics import DIVERGENCES, kept_classes
 
     map_and_cap, factor = _head.map_name(name, softcap, None), _head.number(name, "scale", scale)
     budget = _head.workspace_bytes(name, workspace)
     heads = [
-        NumpyHead(name, hidden, weight, targets, bias, factor, map_and_cap, ignore_index, names)
-        for (hidden, weight, bias), names in ((first, ("hidden", "weight")), (second, NAMES))
+        NumpyHead(name, hidden, weight, targets, bias, factor, map_and_cap, ignore_index, own)
+        for (hidden, weight, bias), own in ((first, ("hidden", "weight")), (second, names))
     ]
     one, other = (head.core for head in heads)
     rows = heads[0].rows

@@ -131,15 +131,3 @@ def _kernel(name: str, arguments: tuple[Any, ...]) -> Any:
     if observed or any(isinstance(x, torch.Tensor) and not (type(x) in _PLAIN and x.is_cpu) for x in arguments):
         return getattr(torch.ops.slipstick, name)
     return _KERNELS[name]
-
-
-def call_as(name: str, own: str, function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
-    """The function's result; its errors, which begin with its own name, name the function that the user called."""
-    if name == own or torch.compiler.is_compiling():
-        return function(*arguments, **options)
-    try:
-        return function(*arguments, **options)
-    except (TypeError, ValueError, IndexError) as error:
-        if not str(error).startswith(own):
-            raise
-        raise type(error)(name + str(error).removeprefix(own)) from None

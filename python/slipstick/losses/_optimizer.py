@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
-import torch
+from ._arrays import Array, astype, floats, library, norm, stop_gradient
+
+if TYPE_CHECKING:
+    import torch
 
 NOISE = 16  # units of rounding of the gradient's norm; what is left of a gradient parallel to its parameter is below
 
 
-def perpendicular_gradient(parameter: torch.Tensor, gradient: torch.Tensor, *, preserve_norm: bool = False) -> torch.Tensor:
+def perpendicular_gradient(parameter: Array, gradient: Array, *, preserve_norm: bool = False) -> Array:
     """g - (w.g / w.w) w, w and g the whole tensors as vectors.
 
     Args:
@@ -25,17 +29,19 @@ def perpendicular_gradient(parameter: torch.Tensor, gradient: torch.Tensor, *, p
         Dot products are taken in float64.
     Source: Prieto et al. 2025, Grokking at the edge of numerical stability (arXiv:2501.04697), definition 7.
     """
+    parameter, gradient = floats("perpendicular_gradient", parameter=parameter, gradient=gradient)
     if gradient.shape != parameter.shape:
         raise ValueError(
             f"perpendicular_gradient: gradient has shape {tuple(gradient.shape)}; expected that of parameter, {tuple(parameter.shape)}"
         )
-    w, g = parameter.detach().double(), gradient.detach().double()
+    xp = library(gradient)
+    w, g = (astype(stop_gradient(x), xp.float64) for x in (parameter, gradient))
     squares = (w * w).sum()
-    rest = g - torch.where(squares > 0, (w * g).sum() / torch.where(squares > 0, squares, 1.0), 0.0) * w
-    norm, rest_norm = g.norm(), rest.norm()
-    parallel = rest_norm <= NOISE * torch.finfo(gradient.dtype).eps * norm
-    factor = norm / torch.where(parallel, 1.0, rest_norm) if preserve_norm else torch.ones_like(norm)
-    return torch.where(parallel, 0.0, rest * factor).to(gradient.dtype)
+    rest = g - xp.where(squares > 0, (w * g).sum() / xp.where(squares > 0, squares, 1.0), 0.0) * w
+    whole, left = norm(g), norm(rest)
+    parallel = left <= NOISE * xp.finfo(gradient.dtype).eps * whole
+    factor = whole / xp.where(parallel, 1.0, left) if preserve_norm else 1.0
+    return astype(xp.where(parallel, 0.0, rest * factor), gradient.dtype)
 
 
 def project_gradients(parameters: Iterable[torch.Tensor], *, preserve_norm: bool = False) -> None:
@@ -45,6 +51,8 @@ def project_gradients(parameters: Iterable[torch.Tensor], *, preserve_norm: bool
         parameters: tensors; those without a gradient are left alone.
         preserve_norm: see perpendicular_gradient.
     """
+    import torch
+
     with torch.no_grad():
         for parameter in parameters:
             if parameter.grad is not None:

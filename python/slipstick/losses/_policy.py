@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import torch
-
-from ._rows import Rows, check_number, check_reduction, check_same_shape, reduce_losses
+from ._arrays import Array, astype, library, stop_gradient, taken
+from ._rows import Rows, check_head, check_number, check_reduction, check_same_shape, reduce_losses
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -17,22 +16,22 @@ POLICY_REDUCTIONS = ("sequence_mean", "mean", "sum", "none")
 
 
 def policy_gradient_loss(
-    hidden: torch.Tensor,
-    weight: torch.Tensor,
-    targets: torch.Tensor,
-    advantages: torch.Tensor,
-    old_log_prob: torch.Tensor | None = None,
-    reference_log_prob: torch.Tensor | None = None,
+    hidden: Array,
+    weight: Array,
+    targets: Array,
+    advantages: Array,
+    old_log_prob: Array | None = None,
+    reference_log_prob: Array | None = None,
     *,
     clip_low: float = 0.2,
     clip_high: float = 0.2,
     kl_coefficient: float = 0.0,
     entropy_coefficient: float = 0.0,
-    bias: torch.Tensor | None = None,
+    bias: Array | None = None,
     ignore_index: int = -100,
     reduction: str = "sequence_mean",
     **streaming: Unpack[Streaming],
-) -> torch.Tensor:
+) -> Array:
     """-min(r A, clip(r) A) + kl_coefficient KL - entropy_coefficient H of each token; r = e^(u - u_old), u = log p of the token taken.
 
     KL is the estimate e^(u_ref - u) - (u_ref - u) - 1 >= 0, H the entropy of the whole distribution, from the same pass.
@@ -65,6 +64,11 @@ def policy_gradient_loss(
     if kl_coefficient != 0 and reference_log_prob is None:
         raise ValueError(f"{name}: reference_log_prob is None; expected a tensor, for kl_coefficient is {kl_coefficient}")
     want = ("target", "lse", "entropy") if entropy_coefficient != 0 else ("target", "lse")
+    hidden, weight, targets = check_head(name, hidden, weight, targets, bias)
+    assert targets is not None
+    advantages, old_log_prob, reference_log_prob = taken(
+        name, advantages=advantages, old_log_prob=old_log_prob, reference_log_prob=reference_log_prob
+    )
     rows = Rows(name, hidden, weight, targets, want, bias=bias, ignore_index=ignore_index, reduction="none", **streaming)
     check_same_shape(name, "targets", targets.shape, old_log_prob=old_log_prob, reference_log_prob=reference_log_prob)
     if advantages.shape == targets.shape[:-1] and targets.ndim >= 1:
@@ -73,19 +77,20 @@ def policy_gradient_loss(
         shapes = f"{tuple(targets.shape)} or {tuple(targets.shape[:-1])}"
         raise ValueError(f"{name}: advantages has shape {tuple(advantages.shape)}; expected {shapes}")
 
-    counts = targets != ignore_index
+    xp, counts = library(targets), targets != ignore_index
     log_prob = rows.log_prob().reshape(targets.shape)
-    gain = advantages.detach().to(log_prob.dtype)
-    before = log_prob.detach() if old_log_prob is None else torch.where(counts, old_log_prob.detach(), log_prob.detach())
-    ratio = torch.exp(log_prob - before)
-    losses = -torch.minimum(ratio * gain, ratio.clamp(1 - clip_low, 1 + clip_high) * gain)
+    gain = astype(stop_gradient(advantages), log_prob.dtype)
+    now = stop_gradient(log_prob)
+    before = now if old_log_prob is None else xp.where(counts, stop_gradient(old_log_prob), now)
+    ratio = xp.exp(log_prob - before)
+    losses = -xp.minimum(ratio * gain, xp.clip(ratio, 1 - clip_low, 1 + clip_high) * gain)
     if kl_coefficient != 0 and reference_log_prob is not None:
-        behind = torch.where(counts, reference_log_prob.detach(), log_prob.detach()) - log_prob
-        losses = losses + kl_coefficient * (torch.expm1(behind) - behind)
+        behind = xp.where(counts, stop_gradient(reference_log_prob), now) - log_prob
+        losses = losses + kl_coefficient * (xp.expm1(behind) - behind)
     if entropy_coefficient != 0:
         losses = losses - entropy_coefficient * rows.of("entropy").reshape(targets.shape)
     if reduction != "sequence_mean":
-        return reduce_losses(losses, counts, reduction)
+        return reduce_losses(losses, counts, reduction, rows.dtype)
     lengths = counts.sum(-1)
-    means = torch.where(counts, losses, 0.0).sum(-1) / lengths.clamp(min=1)
-    return reduce_losses(means, lengths > 0, "mean")
+    means = xp.where(counts, losses, 0.0).sum(-1) / xp.clip(lengths, 1, None)
+    return reduce_losses(means, lengths > 0, "mean", rows.dtype)

@@ -8,11 +8,10 @@ The logits of the policy are streamed once forward and once backward for all of 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-import torch
-
-from ._rows import Rows, check_number, check_reduction, check_same_shape, log1m_exp, reduce_losses
+from ._arrays import Array, astype, dtype_name, floats, library, log_sigmoid, number_like, sigmoid, silent, taken
+from ._rows import Rows, check_head, check_number, check_reduction, check_same_shape, log1m_exp, reduce_losses
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -23,15 +22,15 @@ INFINITY = float("inf")
 
 
 def sequence_log_prob(
-    hidden: torch.Tensor,
-    weight: torch.Tensor,
-    targets: torch.Tensor,
+    hidden: Array,
+    weight: Array,
+    targets: Array,
     *,
     average: bool = False,
-    bias: torch.Tensor | None = None,
+    bias: Array | None = None,
     ignore_index: int = -100,
     **streaming: Unpack[Streaming],
-) -> torch.Tensor:
+) -> Array:
     """log-probability of each sequence: the sum, or the average, of log p over its tokens that count.
 
     Args:
@@ -46,22 +45,25 @@ def sequence_log_prob(
         ValueError: shapes do not fit. TypeError, IndexError: see row_statistics.
     """
     name = "sequence_log_prob"
+    hidden, weight, targets = check_head(name, hidden, weight, targets, bias)
+    assert targets is not None
     rows = Rows(name, hidden, weight, targets, ("target", "lse"), bias=bias, ignore_index=ignore_index, reduction="none", **streaming)
     if targets.ndim < 1:
         raise ValueError(f"{name}: targets has shape (); expected (..., T)")
     sums = rows.reduce(rows.log_prob()).sum(-1)
-    return sums / (targets != ignore_index).sum(-1) if average else sums
+    with silent(sums):
+        return sums / astype((targets != ignore_index).sum(-1), sums.dtype) if average else sums
 
 
 def dpo_loss(
-    chosen: torch.Tensor,
-    rejected: torch.Tensor,
-    reference_chosen: torch.Tensor,
-    reference_rejected: torch.Tensor,
+    chosen: Array,
+    rejected: Array,
+    reference_chosen: Array,
+    reference_rejected: Array,
     *,
     beta: float = 0.1,
     reduction: str = "mean",
-) -> torch.Tensor:
+) -> Array:
     """-log sigmoid(beta ((log pi_w - log ref_w) - (log pi_l - log ref_l))) of pairs of answers, w the chosen one.
 
     Args:
@@ -75,14 +77,20 @@ def dpo_loss(
         TypeError, ValueError: an argument is no tensor or number, shapes differ, beta is not positive, reduction is unknown.
     Source: Rafailov et al. 2023, Direct preference optimization (arXiv:2305.18290), eq. 7.
     """
-    _check_pairs(
-        "dpo_loss", beta, reduction, chosen, rejected=rejected, reference_chosen=reference_chosen, reference_rejected=reference_rejected
+    chosen, rejected, reference_chosen, reference_rejected = _pairs(
+        "dpo_loss",
+        beta,
+        reduction,
+        chosen=chosen,
+        rejected=rejected,
+        reference_chosen=reference_chosen,
+        reference_rejected=reference_rejected,
     )
     margin = (chosen - reference_chosen) - (rejected - reference_rejected)
-    return reduce_losses(-torch.nn.functional.logsigmoid(beta * margin), None, reduction)
+    return reduce_losses(-log_sigmoid(beta * margin), None, reduction, chosen.dtype)
 
 
-def orpo_loss(chosen: torch.Tensor, rejected: torch.Tensor, *, beta: float = 0.1, reduction: str = "mean") -> torch.Tensor:
+def orpo_loss(chosen: Array, rejected: Array, *, beta: float = 0.1, reduction: str = "mean") -> Array:
     """-log P_w - beta log sigmoid(log odds_w - log odds_l), odds = P / (1 - P), P the geometric mean of an answer's token probabilities.
 
     Args:
@@ -93,14 +101,12 @@ def orpo_loss(chosen: torch.Tensor, rejected: torch.Tensor, *, beta: float = 0.1
         P = 1 is read as just below 1, so that its odds are finite.
     Source: Hong, Lee and Thorne 2024, ORPO: monolithic preference optimization without reference model (arXiv:2403.07691).
     """
-    _check_pairs("orpo_loss", beta, reduction, chosen, rejected=rejected)
+    chosen, rejected = _pairs("orpo_loss", beta, reduction, chosen=chosen, rejected=rejected)
     log_odds = (chosen - log1m_exp(chosen)) - (rejected - log1m_exp(rejected))
-    return reduce_losses(-chosen - beta * torch.nn.functional.logsigmoid(log_odds), None, reduction)
+    return reduce_losses(-chosen - beta * log_sigmoid(log_odds), None, reduction, chosen.dtype)
 
 
-def simpo_loss(
-    chosen: torch.Tensor, rejected: torch.Tensor, *, beta: float = 2.0, gamma: float = 0.5, reduction: str = "mean"
-) -> torch.Tensor:
+def simpo_loss(chosen: Array, rejected: Array, *, beta: float = 2.0, gamma: float = 0.5, reduction: str = "mean") -> Array:
     """-log sigmoid(beta (log pi_w / |w| - log pi_l / |l|) - gamma), no reference model.
 
     Args:
@@ -110,12 +116,12 @@ def simpo_loss(
         The others and what is returned and raised: see dpo_loss.
     Source: Meng, Xia and Chen 2024, SimPO (arXiv:2405.14734).
     """
-    _check_pairs("simpo_loss", beta, reduction, chosen, rejected=rejected)
+    chosen, rejected = _pairs("simpo_loss", beta, reduction, chosen=chosen, rejected=rejected)
     check_number("simpo_loss", "gamma", gamma, "a finite number", lambda x: abs(x) < INFINITY)
-    return reduce_losses(-torch.nn.functional.logsigmoid(beta * (chosen - rejected) - gamma), None, reduction)
+    return reduce_losses(-log_sigmoid(beta * (chosen - rejected) - gamma), None, reduction, chosen.dtype)
 
 
-def npo_loss(log_prob: torch.Tensor, reference: torch.Tensor, *, beta: float = 0.1, reduction: str = "mean") -> torch.Tensor:
+def npo_loss(log_prob: Array, reference: Array, *, beta: float = 0.1, reduction: str = "mean") -> Array:
     """(2/beta) log(1 + (pi / ref)^beta) of answers to be unlearnt.
 
     Args:
@@ -126,11 +132,11 @@ def npo_loss(log_prob: torch.Tensor, reference: torch.Tensor, *, beta: float = 0
         Its gradient is 2 pi^beta / (pi^beta + ref^beta) times that of log pi.
     Source: Zhang et al. 2024, Negative preference optimization (arXiv:2404.05868); the authors' code agrees.
     """
-    _check_pairs("npo_loss", beta, reduction, log_prob, reference=reference)
-    return reduce_losses(-2 / beta * torch.nn.functional.logsigmoid(-beta * (log_prob - reference)), None, reduction)
+    log_prob, reference = _pairs("npo_loss", beta, reduction, log_prob=log_prob, reference=reference)
+    return reduce_losses(-2 / beta * log_sigmoid(-beta * (log_prob - reference)), None, reduction, log_prob.dtype)
 
 
-def simnpo_loss(log_prob: torch.Tensor, *, beta: float = 2.5, gamma: float = 0.0, reduction: str = "mean") -> torch.Tensor:
+def simnpo_loss(log_prob: Array, *, beta: float = 2.5, gamma: float = 0.0, reduction: str = "mean") -> Array:
     """-(2/beta) log sigmoid(-beta log pi / |y| - gamma) of answers to be unlearnt, no reference model.
 
     Args:
@@ -140,22 +146,22 @@ def simnpo_loss(log_prob: torch.Tensor, *, beta: float = 2.5, gamma: float = 0.0
         The others and what is returned and raised: see dpo_loss.
     Source: Fan et al. 2024, Simplicity prevails: rethinking negative preference optimization for LLM unlearning (arXiv:2410.07163).
     """
-    _check_pairs("simnpo_loss", beta, reduction, log_prob)
+    (log_prob,) = _pairs("simnpo_loss", beta, reduction, log_prob=log_prob)
     check_number("simnpo_loss", "gamma", gamma, "a finite number", lambda x: abs(x) < INFINITY)
-    return reduce_losses(-2 / beta * torch.nn.functional.logsigmoid(-beta * log_prob - gamma), None, reduction)
+    return reduce_losses(-2 / beta * log_sigmoid(-beta * log_prob - gamma), None, reduction, log_prob.dtype)
 
 
 def kto_loss(
-    log_prob: torch.Tensor,
-    reference: torch.Tensor,
-    desirable: torch.Tensor,
-    baseline: torch.Tensor | float,
+    log_prob: Array,
+    reference: Array,
+    desirable: Array,
+    baseline: Any,
     *,
     beta: float = 0.1,
     desirable_weight: float = 1.0,
     undesirable_weight: float = 1.0,
     reduction: str = "mean",
-) -> torch.Tensor:
+) -> Array:
     """weight (1 - sigmoid(+-beta (log pi - log ref - z0))), + for desirable answers and - for the others.
 
     Args:
@@ -168,20 +174,25 @@ def kto_loss(
     Source: Ethayarajh et al. 2024, KTO: model alignment as prospect theoretic optimization (arXiv:2402.01306), eq. 7.
     """
     name = "kto_loss"
-    _check_pairs(name, beta, reduction, log_prob, reference=reference, desirable=desirable)
-    if desirable.dtype != torch.bool:
-        raise TypeError(f"{name}: desirable is of {str(desirable.dtype)[6:]}; expected bool")
+    log_prob, reference = _pairs(name, beta, reduction, log_prob=log_prob, reference=reference)
+    log_prob, desirable = taken(name, log_prob=log_prob, desirable=desirable)
+    check_same_shape(name, "the first argument", log_prob.shape, desirable=desirable)
+    if dtype_name(desirable) != "bool":
+        raise TypeError(f"{name}: desirable is of {dtype_name(desirable)}; expected bool")
     for argument, value in (("desirable_weight", desirable_weight), ("undesirable_weight", undesirable_weight)):
         check_number(name, argument, value, "a positive number", lambda x: 0 < x < INFINITY)
-    zero_point = torch.as_tensor(baseline, dtype=log_prob.dtype, device=log_prob.device).detach().clamp(min=0)
+    zero_point = library(log_prob).clip(number_like(baseline, log_prob), 0, None)
     if zero_point.ndim != 0:
         raise ValueError(f"{name}: baseline has shape {tuple(zero_point.shape)}; expected a number")
-    sign = desirable.to(log_prob.dtype) * 2 - 1
-    weights = torch.where(sign > 0, sign * desirable_weight, -sign * undesirable_weight)
-    return reduce_losses(weights * torch.sigmoid(-beta * sign * (log_prob - reference - zero_point)), None, reduction)
+    sign = astype(desirable, log_prob.dtype) * 2 - 1
+    weights = library(sign).where(sign > 0, sign * desirable_weight, -sign * undesirable_weight)
+    return reduce_losses(weights * sigmoid(-beta * sign * (log_prob - reference - zero_point)), None, reduction, log_prob.dtype)
 
 
-def _check_pairs(name: str, beta: float, reduction: str, first: torch.Tensor, **others: torch.Tensor) -> None:
+def _pairs(name: str, beta: float, reduction: str, **given: Array) -> tuple[Any, ...]:
+    """The log-probabilities, all of one shape and library."""
     check_reduction(name, reduction)
     check_number(name, "beta", beta, "a positive number", lambda x: 0 < x < INFINITY)
-    check_same_shape(name, "the first argument", first.shape, **others)
+    arrays = floats(name, **given)
+    check_same_shape(name, "the first argument", arrays[0].shape, **dict(zip(given, arrays)))
+    return arrays

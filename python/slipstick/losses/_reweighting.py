@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import torch
-
+from ._arrays import Array, astype, floats, library, softmax, stop_gradient
 from ._preference import sequence_log_prob
-from ._rows import check_choice, check_number
+from ._rows import check_choice, check_head, check_number
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -18,7 +17,7 @@ SHAPES = ("linupper", "quadratic", "extremes")
 LEAST_SPREAD = 1e-6  # of the losses of a batch; below it they count as equal
 
 
-def loss_based_weights(losses: torch.Tensor, *, shape: str = "linupper", delta: float = 1.0, temperature: float = 1.0) -> torch.Tensor:
+def loss_based_weights(losses: Array, *, shape: str = "linupper", delta: float = 1.0, temperature: float = 1.0) -> Array:
     """softmax(f(h) / temperature), h = delta (2 l - l_max - l_min) / (l_max - l_min) the losses mapped to [-delta, delta].
 
     Args:
@@ -36,34 +35,35 @@ def loss_based_weights(losses: torch.Tensor, *, shape: str = "linupper", delta: 
     check_choice(name, "shape", shape, SHAPES)
     check_number(name, "delta", delta, "a positive number", lambda x: 0 < x < float("inf"))
     check_number(name, "temperature", temperature, "a positive number", lambda x: 0 < x < float("inf"))
+    (losses,) = floats(name, losses=losses)
     if losses.ndim != 1:
         raise ValueError(f"{name}: losses has shape {tuple(losses.shape)}; expected (B,)")
-    losses = losses.detach()
-    if losses.numel() == 0:
-        return losses.clone()
+    losses, xp = stop_gradient(losses), library(losses)
+    if losses.shape[0] == 0:
+        return xp.zeros_like(losses)
     most, least = losses.max(), losses.min()
-    mapped = delta * (2 * losses - most - least) / (most - least).clamp(min=LEAST_SPREAD)
+    mapped = delta * (2 * losses - most - least) / xp.clip(most - least, LEAST_SPREAD, None)
     if shape == "linupper":
-        shaped = (mapped + delta).clamp(max=delta)
+        shaped = xp.clip(mapped + delta, None, delta)
     elif shape == "quadratic":
-        shaped = 1 - mapped.square() / delta**2
+        shaped = 1 - mapped**2 / delta**2
     else:
-        shaped = mapped.abs()
-    return torch.softmax(shaped / temperature, 0)
+        shaped = abs(mapped)
+    return astype(softmax(shaped / temperature, 0), losses.dtype)
 
 
 def reweighted_cross_entropy(
-    hidden: torch.Tensor,
-    weight: torch.Tensor,
-    targets: torch.Tensor,
+    hidden: Array,
+    weight: Array,
+    targets: Array,
     *,
     shape: str = "linupper",
     delta: float = 1.0,
     temperature: float = 1.0,
-    bias: torch.Tensor | None = None,
+    bias: Array | None = None,
     ignore_index: int = -100,
     **streaming: Unpack[Streaming],
-) -> torch.Tensor:
+) -> Array:
     """sum over sequences of w l, l a sequence's mean cross-entropy over its tokens that count and w = loss_based_weights(l).
 
     Args:
@@ -80,10 +80,12 @@ def reweighted_cross_entropy(
         Where a batch is spread over processes, gather the losses, weigh them with loss_based_weights and multiply by your own here.
     Source: Sow et al. 2025 (arXiv:2502.06733).
     """
+    hidden, weight, targets = check_head("reweighted_cross_entropy", hidden, weight, targets, bias)
+    assert targets is not None
     if targets.ndim != 2:
         raise ValueError(f"reweighted_cross_entropy: targets has shape {tuple(targets.shape)}; expected (B, T)")
     sums = -sequence_log_prob(hidden, weight, targets, bias=bias, ignore_index=ignore_index, **streaming)
     lengths = (targets != ignore_index).sum(1)
-    losses = sums[lengths > 0] / lengths[lengths > 0]
+    losses = sums[lengths > 0] / astype(lengths[lengths > 0], sums.dtype)
     weights = loss_based_weights(losses, shape=shape, delta=delta, temperature=temperature)
     return (weights * losses).sum()

@@ -8,10 +8,25 @@ from __future__ import annotations
 
 import math
 
-import torch
-
+from ._arrays import (
+    Array,
+    arange,
+    astype,
+    gather,
+    library,
+    linspace,
+    log_softmax,
+    logcumsumexp,
+    logsumexp,
+    scatter,
+    softmax,
+    softplus,
+    stop_gradient,
+    taken,
+    topk,
+)
 from ._row_chunks import ChunkedRows
-from ._rows import Rows, check_number, log1m_exp
+from ._rows import Rows, check_head, check_number, log1m_exp
 
 MOST_STREAMED_MARGIN = 4.0  # temperatures; rounding of the lse is amplified by e^(margin / temperature) where p is near 1
 SCANNED_TEMPERATURES = 32
@@ -19,13 +34,13 @@ NEWTON_STEPS = 12
 
 
 def ldr_kl_loss(
-    hidden: torch.Tensor,
-    weight: torch.Tensor,
-    targets: torch.Tensor,
+    hidden: Array,
+    weight: Array,
+    targets: Array,
     *,
     temperature: float = 1.0,
     margin: float = 0.0,
-    bias: torch.Tensor | None = None,
+    bias: Array | None = None,
     ignore_index: int = -100,
     reduction: str = "mean",
     softcap: float | None = None,
@@ -33,7 +48,7 @@ def ldr_kl_loss(
     filter_eps: float | str | None = None,
     workspace: int | None = None,
     threads: int | None = None,
-) -> torch.Tensor:
+) -> Array:
     """lambda log(1/K sum_j e^(d_j / lambda)), d_j = z_j - z_y + margin [j != y]; lambda is the temperature.
 
     Args:
@@ -80,25 +95,25 @@ def ldr_kl_loss(
     log_prob = rows.log_prob()
     excess = -log_prob
     if margin != 0:  # 1 + e^(margin / temperature) (1 - p)/p in place of 1/p
-        excess = torch.nn.functional.softplus(margin / temperature + log1m_exp(log_prob) - log_prob, threshold=100.0)
+        excess = softplus(margin / temperature + log1m_exp(log_prob) - log_prob)
     return rows.reduce(temperature * (excess - math.log(rows.classes)))
 
 
 def ldr_k_kl_loss(
-    hidden: torch.Tensor,
-    weight: torch.Tensor,
-    targets: torch.Tensor,
+    hidden: Array,
+    weight: Array,
+    targets: Array,
     *,
     k: int,
     temperature: float = 1.0,
     margin: float = 0.0,
-    bias: torch.Tensor | None = None,
+    bias: Array | None = None,
     ignore_index: int = -100,
     reduction: str = "mean",
     softcap: float | None = None,
     scale: float = 1.0,
     workspace: int | None = None,
-) -> torch.Tensor:
+) -> Array:
     """The maximum over distributions q with q_j <= 1/k of sum_j q_j d_j - lambda KL(q || 1/K), d and lambda as in ldr_kl_loss.
 
     Args:
@@ -129,20 +144,20 @@ def ldr_k_kl_loss(
 
 
 def aldr_kl_loss(
-    hidden: torch.Tensor,
-    weight: torch.Tensor,
-    targets: torch.Tensor,
+    hidden: Array,
+    weight: Array,
+    targets: Array,
     *,
     initial_temperature: float = 1.0,
     alpha: float | None = None,
     margin: float = 0.0,
-    bias: torch.Tensor | None = None,
+    bias: Array | None = None,
     ignore_index: int = -100,
     reduction: str = "mean",
     softcap: float | None = None,
     scale: float = 1.0,
     workspace: int | None = None,
-) -> torch.Tensor:
+) -> Array:
     """The maximum over q and lambda >= 0 of sum_j q_j d_j - lambda KL(q || 1/K) - (alpha/2)(lambda - lambda_0)^2, d as in ldr_kl_loss.
 
     Args:
@@ -179,21 +194,21 @@ def aldr_kl_loss(
 
 
 def lagged_aldr_kl_loss(
-    hidden: torch.Tensor,
-    weight: torch.Tensor,
-    targets: torch.Tensor,
-    temperatures: torch.Tensor,
+    hidden: Array,
+    weight: Array,
+    targets: Array,
+    temperatures: Array,
     *,
     initial_temperature: float = 1.0,
     strength: float = 2.0,
     margin: float = 0.0,
-    bias: torch.Tensor | None = None,
+    bias: Array | None = None,
     ignore_index: int = -100,
     reduction: str = "mean",
     softcap: float | None = None,
     scale: float = 1.0,
     workspace: int | None = None,
-) -> tuple[torch.Tensor, torch.Tensor]:
+) -> tuple[Array, Array]:
     """ALDR-KL as its authors train with it: one stored temperature a sample, moved one step at each visit.
 
     q = softmax(z / lambda_old), lambda = lambda_0 (1 - KL(q || 1/K) / (strength log K)), loss = LDR-KL at lambda with the margin
@@ -211,6 +226,9 @@ def lagged_aldr_kl_loss(
     Source: Zhu, Ying and Yang 2023 (arXiv:2112.14869); their repository ICML2023_LDR, loss.py.
     """
     name = "lagged_aldr_kl_loss"
+    hidden, weight, targets = check_head(name, hidden, weight, targets, bias)
+    _, temperatures = taken(name, hidden=hidden, temperatures=temperatures)
+    assert targets is not None
     _check_temperature(name, initial_temperature, margin, "initial_temperature")
     check_number(name, "strength", strength, "a number above 1", lambda x: 1 < x < math.inf)
     chunks = ChunkedRows(
@@ -230,39 +248,36 @@ def lagged_aldr_kl_loss(
     log_classes = math.log(max(2, chunks.classes))
     price = strength * log_classes / initial_temperature
     assert chunks.counts is not None
-    with torch.no_grad():
-        new = chunks.map(next_temperatures, temperatures, initial_temperature=initial_temperature, strength=price)
-    stored = torch.where(chunks.counts, new.to(temperatures.dtype), temperatures.detach())
+    new = stop_gradient(chunks.map(next_temperatures, temperatures, initial_temperature=initial_temperature, strength=price))
+    stored = library(new).where(chunks.counts, astype(new, temperatures.dtype), stop_gradient(temperatures))
     return chunks.reduce(
         chunks.map(lagged_losses, temperatures, margin=margin, initial_temperature=initial_temperature, strength=price)
     ), stored
 
 
-def ldr_kl_losses(logits: torch.Tensor, labels: torch.Tensor, margin: float, temperature: float) -> torch.Tensor:
+def ldr_kl_losses(logits: Array, labels: Array, margin: float, temperature: float) -> Array:
     return _log_mean_exp(_margins(logits, labels, margin), temperature)
 
 
-def ldr_k_kl_losses(logits: torch.Tensor, labels: torch.Tensor, margin: float, temperature: float, k: float) -> torch.Tensor:
+def ldr_k_kl_losses(logits: Array, labels: Array, margin: float, temperature: float, k: float) -> Array:
     return _capped_maximum(_margins(logits, labels, margin), temperature, int(k))
 
 
-def aldr_kl_losses(logits: torch.Tensor, labels: torch.Tensor, margin: float, initial: float, price: float) -> torch.Tensor:
+def aldr_kl_losses(logits: Array, labels: Array, margin: float, initial: float, price: float) -> Array:
     differences = _margins(logits, labels, margin)
-    best = _best_temperature(differences.detach(), initial, price)
-    return _log_mean_exp(differences, best) - price / 2 * (best - initial).square()
+    best = _best_temperature(stop_gradient(differences), initial, price)
+    return _log_mean_exp(differences, best) - price / 2 * (best - initial) ** 2
 
 
-def next_temperatures(logits: torch.Tensor, labels: torch.Tensor, lagged: torch.Tensor, initial: float, price: float) -> torch.Tensor:
+def next_temperatures(logits: Array, labels: Array, lagged: Array, initial: float, price: float) -> Array:
     if not bool((lagged > 0).all()):
         raise ValueError(f"lagged_aldr_kl_loss: temperatures holds {float(lagged[~(lagged > 0)][0])}; expected positive numbers")
-    return initial - _uniform_divergence(logits.detach(), lagged) / price
+    return initial - _uniform_divergence(stop_gradient(logits), lagged) / price
 
 
-def lagged_losses(
-    logits: torch.Tensor, labels: torch.Tensor, lagged: torch.Tensor, margin: float, initial: float, price: float
-) -> torch.Tensor:
+def lagged_losses(logits: Array, labels: Array, lagged: Array, margin: float, initial: float, price: float) -> Array:
     current = next_temperatures(logits, labels, lagged, initial, price)
-    return _log_mean_exp(_margins(logits, labels, margin), current) - price / 2 * (current - initial).square()
+    return _log_mean_exp(_margins(logits, labels, margin), current) - price / 2 * (current - initial) ** 2
 
 
 def _check_temperature(name: str, temperature: float, margin: float, argument: str = "temperature") -> None:
@@ -270,59 +285,61 @@ def _check_temperature(name: str, temperature: float, margin: float, argument: s
     check_number(name, "margin", margin, "a finite number", lambda x: abs(x) < math.inf)
 
 
-def _margins(logits: torch.Tensor, labels: torch.Tensor, margin: float) -> torch.Tensor:
+def _margins(logits: Array, labels: Array, margin: float) -> Array:
     """d: the logits less the label's, the margin added to all but the label's own."""
-    differences = logits - logits.gather(1, labels[:, None]) + margin
-    return differences.scatter(1, labels[:, None], 0.0)
+    differences = logits - gather(logits, labels[:, None]) + margin
+    return scatter(differences, labels[:, None], 0.0)
 
 
-def _log_mean_exp(differences: torch.Tensor, temperature: float | torch.Tensor) -> torch.Tensor:
+def _log_mean_exp(differences: Array, temperature: Array) -> Array:
     """lambda log(1/K sum_j e^(d_j / lambda)), lambda a number or (rows,)."""
-    column = temperature[:, None] if isinstance(temperature, torch.Tensor) else temperature
-    return temperature * (torch.logsumexp(differences / column, 1) - math.log(differences.shape[1]))
+    column = temperature if isinstance(temperature, float) else temperature[:, None]
+    return temperature * (logsumexp(differences / column, 1) - math.log(differences.shape[1]))
 
 
-def _capped_maximum(differences: torch.Tensor, temperature: float, k: int) -> torch.Tensor:
+def _capped_maximum(differences: Array, temperature: float, k: int) -> Array:
     scaled = differences / temperature
-    classes = scaled.shape[1]
+    xp, classes = library(scaled), scaled.shape[1]
     if k == classes:
         return differences.mean(1)
-    top, where = torch.topk(scaled, k, dim=1)
-    rest = torch.logsumexp(scaled.scatter(1, where[:, : k - 1], -math.inf), 1)
+    top, where = topk(scaled, k)
+    rest = logsumexp(scatter(scaled, where[:, : k - 1], -math.inf), 1)
     # tails[:, m]: log-sum-exp of all but the m largest, built up from the smallest set so that nothing is subtracted
-    tails = torch.logcumsumexp(torch.cat([rest[:, None], top[:, : k - 1].flip(1)], 1), 1).flip(1)
-    capped = torch.arange(k, dtype=scaled.dtype, device=scaled.device)
+    tails = xp.flip(logcumsumexp(xp.concatenate([rest[:, None], xp.flip(top[:, : k - 1], (1,))], 1), 1), (1,))
+    capped = arange(k, scaled)
     share = 1 - capped / k
-    within_bound = torch.log(share) + top - tails <= -math.log(k)
+    within_bound = xp.log(share) + top - tails <= -math.log(k)
     within_bound[:, k - 1] = True  # one weight of at most 1/k is all that is left; rounding may say otherwise
-    fewest = within_bound.int().argmax(1, keepdim=True)
-    capped_sums = torch.cat([torch.zeros_like(rest)[:, None], top[:, : k - 1].cumsum(1)], 1)
+    fewest = astype(within_bound, xp.int32).argmax(1)[:, None]
+    capped_sums = xp.concatenate([xp.zeros_like(rest)[:, None], top[:, : k - 1].cumsum(1)], 1)
     # sum of q d/lambda - KL(q || 1/K): capped weights are 1/k, the others share e^(d/lambda - tail)
-    values = capped_sums / k - capped / k * math.log(classes / k) + share * (tails - torch.log(share) - math.log(classes))
-    return temperature * values.gather(1, fewest)[:, 0]
+    values = capped_sums / k - capped / k * math.log(classes / k) + share * (tails - xp.log(share) - math.log(classes))
+    return temperature * gather(values, fewest)[:, 0]
 
 
-def _uniform_divergence(differences: torch.Tensor, temperature: torch.Tensor) -> torch.Tensor:
+def _uniform_divergence(differences: Array, temperature: Array) -> Array:
     """KL(softmax(d / lambda) || 1/K), lambda (rows,)."""
-    log_weights = torch.log_softmax(differences / temperature[:, None], 1)
-    return math.log(differences.shape[1]) + (log_weights.exp() * log_weights.clamp(min=torch.finfo(log_weights.dtype).min)).sum(1)
+    log_weights = log_softmax(differences / temperature[:, None], 1)
+    xp = library(log_weights)
+    finite = xp.clip(log_weights, float(xp.finfo(log_weights.dtype).min), None)
+    return math.log(differences.shape[1]) + (xp.exp(log_weights) * finite).sum(1)
 
 
-def _best_temperature(differences: torch.Tensor, initial: float, price: float) -> torch.Tensor:
+def _best_temperature(differences: Array, initial: float, price: float) -> Array:
     """The lambda of each row that maximises lambda log(mean e^(d / lambda)) - (price/2)(lambda - initial)^2."""
     least = initial - math.log(max(2, differences.shape[1])) / price  # KL(q || 1/K) is at most log K
-    grid = torch.linspace(least, initial, SCANNED_TEMPERATURES, dtype=differences.dtype, device=differences.device)
-    values = torch.stack([_log_mean_exp(differences, float(at)) - price / 2 * (at - initial) ** 2 for at in grid], 1)
+    xp, grid = library(differences), linspace(least, initial, SCANNED_TEMPERATURES, differences)
+    values = xp.stack([_log_mean_exp(differences, float(at)) - price / 2 * (at - initial) ** 2 for at in grid], 1)
     best = values.argmax(1)
-    low, high = grid[(best - 1).clamp(min=0)], grid[(best + 1).clamp(max=len(grid) - 1)]
+    low, high = grid[xp.clip(best - 1, 0, None)], grid[xp.clip(best + 1, None, len(grid) - 1)]
     current = grid[best]
     for _ in range(NEWTON_STEPS):
-        weights = torch.softmax(differences / current[:, None], 1)
+        weights = softmax(differences / current[:, None], 1)
         scaled = differences / current[:, None]
-        average = (weights * scaled).sum(1, keepdim=True)
-        variance = (weights * (scaled - average).square()).sum(1)
+        average = (weights * scaled).sum(1)[:, None]
+        variance = (weights * (scaled - average) ** 2).sum(1)
         slope = -_uniform_divergence(differences, current) - price * (current - initial)
-        low, high = torch.where(slope > 0, current, low), torch.where(slope > 0, high, current)
+        low, high = xp.where(slope > 0, current, low), xp.where(slope > 0, high, current)
         step = current - slope / (variance / current - price)
-        current = torch.where((step >= low) & (step <= high), step, (low + high) / 2)
+        current = xp.where((step >= low) & (step <= high), step, (low + high) / 2)
     return current

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import torch
-
+from ._arrays import Array
 from ._preference import sequence_log_prob
 
 if TYPE_CHECKING:
@@ -15,18 +14,18 @@ if TYPE_CHECKING:
 
 
 def likelihood_ratio_score(
-    hidden: torch.Tensor,
-    weight: torch.Tensor,
-    base_hidden: torch.Tensor,
-    base_weight: torch.Tensor,
-    targets: torch.Tensor,
+    hidden: Array,
+    weight: Array,
+    base_hidden: Array,
+    base_weight: Array,
+    targets: Array,
     *,
     average: bool = False,
-    bias: torch.Tensor | None = None,
-    base_bias: torch.Tensor | None = None,
+    bias: Array | None = None,
+    base_bias: Array | None = None,
     ignore_index: int = -100,
     **streaming: Unpack[Streaming],
-) -> torch.Tensor:
+) -> Array:
     """log p(y) - log p_base(y) of each sequence: how much likelier a fine-tuned model finds it than its base; low for foreign data.
 
     Args:

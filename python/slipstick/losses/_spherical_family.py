@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import torch
-
+from ._arrays import Array, library, softplus
 from ._rows import Rows, check_number
 
 if TYPE_CHECKING:
@@ -21,17 +20,17 @@ MOMENTS = ("target", "mean", "second_moment")
 
 
 def z_score_loss(
-    hidden: torch.Tensor,
-    weight: torch.Tensor,
-    targets: torch.Tensor,
+    hidden: Array,
+    weight: Array,
+    targets: Array,
     *,
     alpha: float = 1.0,
     beta: float = 0.0,
-    bias: torch.Tensor | None = None,
+    bias: Array | None = None,
     ignore_index: int = -100,
     reduction: str = "mean",
     **streaming: Unpack[Streaming],
-) -> torch.Tensor:
+) -> Array:
     """The Z-loss: (1/alpha) log(1 + e^(alpha (beta - zeta))), zeta = (z_y - mean) / deviation, the z-score of the label's logit.
 
     Args:
@@ -48,24 +47,25 @@ def z_score_loss(
     check_number("z_score_loss", "beta", beta, "a finite number", lambda x: abs(x) < float("inf"))
     rows = Rows("z_score_loss", hidden, weight, targets, MOMENTS, bias=bias, ignore_index=ignore_index, reduction=reduction, **streaming)
     mean = rows.of("mean")
-    variance = rows.of("second_moment") - mean.square()
+    variance = rows.of("second_moment") - mean**2
+    xp = library(mean)
     flat = variance <= 0  # false for NaN, which stays NaN
-    deviation = torch.where(flat, 1.0, variance).sqrt()
-    z_score = torch.where(flat, 0.0, (rows.of("target") - mean) / deviation)
-    return rows.reduce(torch.nn.functional.softplus(alpha * (beta - z_score), threshold=100.0) / alpha)
+    deviation = xp.sqrt(xp.where(flat, 1.0, variance))
+    z_score = xp.where(flat, 0.0, (rows.of("target") - mean) / deviation)
+    return rows.reduce(softplus(alpha * (beta - z_score)) / alpha)
 
 
 def spherical_softmax_loss(
-    hidden: torch.Tensor,
-    weight: torch.Tensor,
-    targets: torch.Tensor,
+    hidden: Array,
+    weight: Array,
+    targets: Array,
     *,
     epsilon: float = 1e-2,
-    bias: torch.Tensor | None = None,
+    bias: Array | None = None,
     ignore_index: int = -100,
     reduction: str = "mean",
     **streaming: Unpack[Streaming],
-) -> torch.Tensor:
+) -> Array:
     """-log((z_y^2 + epsilon) / sum_j (z_j^2 + epsilon)).
 
     Args:
@@ -78,20 +78,21 @@ def spherical_softmax_loss(
     check_number(name, "epsilon", epsilon, "a positive number", lambda x: 0 < x < float("inf"))
     want = ("target", "second_moment")
     rows = Rows(name, hidden, weight, targets, want, bias=bias, ignore_index=ignore_index, reduction=reduction, **streaming)
-    label = rows.of("target", 1.0).square() + epsilon
-    return rows.reduce(torch.log(rows.classes * (rows.of("second_moment", 1.0) + epsilon)) - torch.log(label))
+    label = rows.of("target", 1.0) ** 2 + epsilon
+    xp = library(label)
+    return rows.reduce(xp.log(rows.classes * (rows.of("second_moment", 1.0) + epsilon)) - xp.log(label))
 
 
 def taylor_softmax_loss(
-    hidden: torch.Tensor,
-    weight: torch.Tensor,
-    targets: torch.Tensor,
+    hidden: Array,
+    weight: Array,
+    targets: Array,
     *,
-    bias: torch.Tensor | None = None,
+    bias: Array | None = None,
     ignore_index: int = -100,
     reduction: str = "mean",
     **streaming: Unpack[Streaming],
-) -> torch.Tensor:
+) -> Array:
     """-log(t(z_y) / sum_j t(z_j)) with t(x) = 1 + x + x^2/2 >= 1/2, the exponential's expansion to second order.
 
     Args and what is returned and raised: see focal_loss.
@@ -101,19 +102,20 @@ def taylor_softmax_loss(
     rows = Rows(name, hidden, weight, targets, MOMENTS, bias=bias, ignore_index=ignore_index, reduction=reduction, **streaming)
     label = rows.of("target")
     average = 1 + rows.of("mean") + rows.of("second_moment") / 2
-    return rows.reduce(torch.log(rows.classes * average) - torch.log(1 + label + label.square() / 2))
+    xp = library(label)
+    return rows.reduce(xp.log(rows.classes * average) - xp.log(1 + label + label**2 / 2))
 
 
 def one_hot_squared_error(
-    hidden: torch.Tensor,
-    weight: torch.Tensor,
-    targets: torch.Tensor,
+    hidden: Array,
+    weight: Array,
+    targets: Array,
     *,
-    bias: torch.Tensor | None = None,
+    bias: Array | None = None,
     ignore_index: int = -100,
     reduction: str = "mean",
     **streaming: Unpack[Streaming],
-) -> torch.Tensor:
+) -> Array:
     """sum_j (z_j - [j = y])^2 = sum_j z_j^2 - 2 z_y + 1.
 
     Args and what is returned and raised: see focal_loss.

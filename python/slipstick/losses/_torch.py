@@ -16,7 +16,8 @@ from slipstick._errors import UnsupportedError
 from slipstick._extension import cuda_extension
 
 from . import _head
-from ._operators import ANY_DEVICE, call, call_as, register
+from ._head import call_as
+from ._operators import ANY_DEVICE, call, register
 from ._statistics import TopK
 
 HAS_CUDA = cuda_extension() is not None  # asked once, so that torch.compile meets a constant

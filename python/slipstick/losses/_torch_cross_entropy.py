@@ -9,7 +9,8 @@ import torch
 
 from . import _head
 from ._cross_entropy import _NAME, _check_class_weight, _shifted
-from ._operators import call, call_as
+from ._head import call_as
+from ._operators import call
 from ._torch import _name, as_autocast, check_tensors, readable, sum_type, torch_statistics
 
 __all__ = ["LinearCrossEntropy", "torch_linear_cross_entropy"]

@@ -6,7 +6,7 @@ The core streams both weights tile by tile, see slipstick/losses.h; each operato
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
@@ -16,8 +16,9 @@ from slipstick._core import losses as _core
 from . import _head
 from ._labels import check_labels
 from ._operators import call, register
-from ._rows import check_head, check_number, check_reduction, reduce_losses
-from ._torch import CoreHead, address, as_autocast, check_tensors, empty_gradients, sum_type
+from ._rows import check_reduction, reduce_losses
+from ._torch import CoreHead, address, check_tensors, empty_gradients, sum_type
+from ._two_head_losses import Head, check_map, check_two_heads, same_precision
 from ._two_head_statistics import COMBINED, DIVERGENCES, NAMES, kept_classes
 
 _TENSORS = 6  # of both heads
@@ -30,14 +31,6 @@ _GRADIENTS = (
     "(Tensor grad_hidden, Tensor grad_weight, Tensor grad_bias, Tensor grad_second_hidden, Tensor grad_second_weight, "
     "Tensor grad_second_bias)"
 )
-
-
-class Head(NamedTuple):
-    """A linear head and its rows of input: (..., D), (V, D), (V,) or None."""
-
-    hidden: torch.Tensor
-    weight: torch.Tensor
-    bias: torch.Tensor | None
 
 
 class TwoHeads:
@@ -61,20 +54,16 @@ class TwoHeads:
     ) -> None:
         """names: of the second head's hidden and weight."""
         check_reduction(name, reduction)
-        check_head(name, first.hidden, first.weight, targets)
-        check_second_head(name, first.hidden, first.weight, second.hidden, second.weight, names)
+        first, second, targets = check_two_heads(name, first, second, names, targets)
         for argument, tensor in ((names[0], second.hidden), ("targets", targets)):
             if tensor is not None and tensor.device != first.hidden.device:
                 raise ValueError(f"{name}: {argument} is on {tensor.device}; expected {first.hidden.device}, as hidden is there")
-        cap = 0.0 if softcap is None else _head.number(name, "softcap", softcap)
-        check_number(name, "softcap", cap, "a positive number or None", lambda x: softcap is None or 0 < x < math.inf)
-        factor = _head.number(name, "scale", scale)
-        check_number(name, "scale", factor, "a finite number", lambda x: abs(x) < math.inf)
+        cap, factor = check_map(name, softcap, scale)
         self.shape = first.hidden.shape[:-1]
         self.classes = first.weight.shape[0]
         self.reduction = reduction
         self.counts = None if targets is None else check_labels(name, targets, self.classes, ignore_index)
-        heads = _same_precision(first, second)
+        heads = same_precision(first, second)
         for head, (hidden_name, weight_name) in zip(heads, (("hidden", "weight"), names), strict=True):
             check_tensors(name, head.hidden, head.weight, None, head.bias, (hidden_name, weight_name))
         self.dtype = sum_type(heads[0].hidden.dtype)
@@ -90,24 +79,26 @@ class TwoHeads:
             threads,
         )
 
-    def first_arguments(self) -> tuple[Any, ...]:
-        """Those of an operator over the first head, without gradient."""
+    def divergence(self, kind: str, mixture: float) -> tuple[torch.Tensor, ...]:
+        """What the core computes of that kind, a number a row each, float64."""
+        found: tuple[torch.Tensor, ...] = call("two_head_divergence", *self.arguments, kind, mixture)
+        return found
+
+    def combined(self, coefficient: float, threshold: float | None, kept_share: float) -> tuple[torch.Tensor, ...]:
+        """Logit of the target and log-sum-exp of the combined logits, float64."""
+        least = None if threshold is None else self._likely_from(threshold, kept_share)
+        found: tuple[torch.Tensor, ...] = call("combined_statistics", *self.arguments, least, coefficient)
+        return found
+
+    def _likely_from(self, threshold: float, kept_share: float) -> torch.Tensor:
+        """The least logit of a likely class of the first head, see logit_difference_cross_entropy: a number a row, without gradient."""
         hidden, weight, bias, *_ = (x.detach() if isinstance(x, torch.Tensor) else x for x in self.arguments)
-        return hidden, weight, bias, *self.arguments[_TENSORS:]
+        kept = kept_classes(self.classes, kept_share)
+        maximum, kth = call("kth_largest_logit", hidden, weight, bias, *self.arguments[_TENSORS:], kept)
+        return torch.minimum(maximum + math.log(threshold), kth)
 
     def reduce(self, losses: torch.Tensor) -> torch.Tensor:
         return reduce_losses(losses.to(self.dtype).reshape(self.shape), self.counts, self.reduction)
-
-
-def check_second_head(
-    name: str, hidden: torch.Tensor, weight: torch.Tensor, second_hidden: torch.Tensor, second_weight: torch.Tensor, names: tuple[str, str]
-) -> None:
-    """Shapes of the second head, whose hidden and weight have those names."""
-    check_head(name, second_hidden, second_weight, None, *names)
-    if second_hidden.shape[:-1] != hidden.shape[:-1]:
-        raise ValueError(f"{name}: {names[0]} has rows of shape {tuple(second_hidden.shape[:-1])}; expected {tuple(hidden.shape[:-1])}")
-    if second_weight.shape[0] != weight.shape[0]:
-        raise ValueError(f"{name}: {names[1]} has {second_weight.shape[0]} classes; expected {weight.shape[0]}, as weight has")
 
 
 def torch_two_heads(
@@ -128,34 +119,10 @@ def torch_two_heads(
     heads = TwoHeads(name, Head(*first), Head(*second), NAMES, targets=targets, **options)
     found: dict[str, torch.Tensor] = {}
     for kind in kinds:
-        found |= zip(DIVERGENCES[kind], call_on_heads("two_head_divergence", heads, kind, mixture))
+        found |= zip(DIVERGENCES[kind], heads.divergence(kind, mixture))
     if combined:
-        least = None if threshold is None else likely_from(heads, threshold, kept_share)
-        found |= zip(COMBINED, call_on_heads("combined_statistics", heads, least, coefficient), strict=True)
+        found |= zip(COMBINED, heads.combined(coefficient, threshold, kept_share), strict=True)
     return {name: x.to(heads.dtype).reshape(heads.shape) for name, x in found.items()}
-
-
-def call_on_heads(operator: str, heads: TwoHeads, *arguments: Any) -> tuple[torch.Tensor, ...]:
-    found: tuple[torch.Tensor, ...] = call(operator, *heads.arguments, *arguments)
-    return found
-
-
-def likely_from(heads: TwoHeads, threshold: float, kept_share: float) -> torch.Tensor:
-    """The least logit of a likely class of the first head, see logit_difference_cross_entropy: a number a row."""
-    maximum, kth = call("kth_largest_logit", *heads.first_arguments(), kept_classes(heads.classes, kept_share))
-    return torch.minimum(maximum + math.log(threshold), kth)
-
-
-def _same_precision(*heads: Head) -> list[Head]:
-    """Flat rows; hidden and weight of a head of one type, and float64 in both heads or in none."""
-    flat = []
-    for hidden, weight, bias in heads:
-        hidden, weight = as_autocast(hidden, weight)
-        kind = torch.promote_types(hidden.dtype, weight.dtype)
-        flat.append(Head(hidden.reshape(-1, hidden.shape[-1]).to(kind), weight.to(kind), bias))
-    if any(head.hidden.dtype == torch.float64 for head in flat):
-        flat = [Head(head.hidden.double(), head.weight.double(), head.bias) for head in flat]
-    return flat
 
 
 class _TwoCoreHeads:

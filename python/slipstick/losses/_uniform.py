@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-import torch
-
+from ._arrays import Array
 from ._rows import Rows, check_choice
 
 if TYPE_CHECKING:
@@ -16,16 +15,16 @@ if TYPE_CHECKING:
 
 
 def uniform_kl(
-    hidden: torch.Tensor,
-    weight: torch.Tensor,
-    targets: torch.Tensor | None = None,
+    hidden: Array,
+    weight: Array,
+    targets: Array | None = None,
     *,
     direction: str = "from_uniform",
-    bias: torch.Tensor | None = None,
+    bias: Array | None = None,
     ignore_index: int = -100,
     reduction: str = "mean",
     **streaming: Unpack[Streaming],
-) -> torch.Tensor:
+) -> Array:
     """KL divergence between the uniform distribution U over V classes and the model's p.
 
     Args:

@@ -4,26 +4,25 @@ from __future__ import annotations
 
 import math
 
-import torch
-
+from ._arrays import Array, astype, dtype_name, keep_rows, library, linear, logsumexp, stop_gradient, taken, whole_numbers
 from ._gathered_logits import gathered_logits
 from ._labels import check_labels
 from ._rows import check_head, check_number, check_reduction, reduce_losses
 
 
 def compositional_likelihood_loss(
-    hidden: torch.Tensor,
-    weight: torch.Tensor,
-    targets: torch.Tensor,
-    samples: torch.Tensor,
-    sample_log_prob: torch.Tensor,
-    running: torch.Tensor | None = None,
+    hidden: Array,
+    weight: Array,
+    targets: Array,
+    samples: Array,
+    sample_log_prob: Array,
+    running: Array | None = None,
     *,
     momentum: float = 0.1,
-    bias: torch.Tensor | None = None,
+    bias: Array | None = None,
     ignore_index: int = -100,
     reduction: str = "mean",
-) -> tuple[torch.Tensor, torch.Tensor]:
+) -> tuple[Array, Array]:
     """-z_y + log u, u a moving average of (1/k) sum over sampled j of e^(z_j) / q_j, whose expectation is the partition function.
 
     u = (1 - momentum) u_old + momentum (the batch's average), or that average where there is no u_old. The gradient of log u is the
@@ -49,30 +48,35 @@ def compositional_likelihood_loss(
     """
     name = "compositional_likelihood_loss"
     check_reduction(name, reduction)
-    check_head(name, hidden, weight, targets)
+    hidden, weight, targets = check_head(name, hidden, weight, targets, bias)
+    assert targets is not None
+    _, bias, samples, sample_log_prob, running = taken(
+        name, hidden=hidden, bias=bias, samples=samples, sample_log_prob=sample_log_prob, running=running
+    )
+    xp, samples = library(hidden), whole_numbers(name, "samples", samples)
     check_number(name, "momentum", momentum, "a number above 0 and at most 1", lambda x: 0 < x <= 1)
-    if samples.dtype != torch.int64 or samples.ndim != 1 or len(samples) == 0:
-        raise ValueError(f"{name}: samples is {str(samples.dtype)[6:]} of shape {tuple(samples.shape)}; expected int64 of (k,), k >= 1")
+    if dtype_name(samples) != "int64" or samples.ndim != 1 or len(samples) == 0:
+        raise ValueError(f"{name}: samples is {dtype_name(samples)} of shape {tuple(samples.shape)}; expected int64 of (k,), k >= 1")
     if sample_log_prob.shape != samples.shape:
         raise ValueError(f"{name}: sample_log_prob has shape {tuple(sample_log_prob.shape)}; expected {tuple(samples.shape)}")
     if running is not None and running.shape != targets.shape:
         raise ValueError(f"{name}: running has shape {tuple(running.shape)}; expected that of targets, {tuple(targets.shape)}")
     classes = weight.shape[0]
-    samples = torch.where(check_labels(name, samples, classes, None, "samples"), samples, 0)
+    samples = xp.where(check_labels(name, samples, classes, None, "samples"), samples, 0)
     counts = check_labels(name, targets, classes, ignore_index)
 
-    flat = torch.where(counts.reshape(-1, 1), hidden.reshape(-1, hidden.shape[-1]), 0.0)
-    labels = torch.where(counts, targets, 0).reshape(-1, 1)
+    flat = keep_rows(hidden.reshape(-1, hidden.shape[-1]), counts)
+    labels = xp.where(counts, targets, 0).reshape(-1, 1)
     label_logits = gathered_logits(flat, weight, bias, labels)[:, 0].reshape(targets.shape)
     dtype = label_logits.dtype
-    sampled = torch.nn.functional.linear(flat.to(dtype), weight[samples].to(dtype), None if bias is None else bias[samples].to(dtype))
-    batch = (torch.logsumexp(sampled - sample_log_prob.detach().to(dtype), 1) - math.log(len(samples))).reshape(targets.shape)
-    now = batch.detach()
+    sampled = linear(astype(flat, dtype), astype(weight[samples], dtype), None if bias is None else astype(bias[samples], dtype))
+    batch = (logsumexp(sampled - astype(stop_gradient(sample_log_prob), dtype), 1) - math.log(len(samples))).reshape(targets.shape)
+    now = stop_gradient(batch)
     if running is None:
-        average, kept = now, torch.full_like(now, -math.inf)
+        average, kept = now, xp.full_like(now, -math.inf)
     else:
-        kept = running.detach().to(dtype)
-        mixed = torch.logaddexp(kept + math.log1p(-momentum), now + math.log(momentum)) if momentum < 1 else now
-        average = torch.where(kept == -math.inf, now, mixed)
-    losses = torch.exp(now - average) * (batch - now) + average - label_logits  # the first term is 0 and carries the gradient
-    return reduce_losses(losses, counts, reduction), torch.where(counts, average, kept)
+        kept = astype(stop_gradient(running), dtype)
+        mixed = xp.logaddexp(kept + math.log1p(-momentum), now + math.log(momentum)) if momentum < 1 else now
+        average = xp.where(kept == -math.inf, now, mixed)
+    losses = xp.exp(now - average) * (batch - now) + average - label_logits  # the first term is 0 and carries the gradient
+    return reduce_losses(losses, counts, reduction, dtype), xp.where(counts, average, kept)
