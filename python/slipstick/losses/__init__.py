@@ -8,8 +8,20 @@
 True
 
 `row_statistics` gives the numbers, and any differentiable function of them is a loss with an exact gradient; `linear_cross_entropy` is the
-common one; `two_head_statistics` is the same for two heads. They take NumPy arrays and torch tensors, on the processor; torch is imported only when it is given. With `_and_grad` behind their
-names they give the gradients of NumPy arrays, too. The other losses in `losses.__all__` take torch tensors. `SphericalHead` takes both.
+common one; `two_head_statistics` is the same for two heads. All of `losses.__all__` takes NumPy arrays, for values, and torch tensors, with
+autograd; torch is imported only when it is given. Torch alone takes `LinearCrossEntropy`, a module, and `project_gradients`, which changes
+the gradients beside its parameters. Arrays are on the processor.
+
+Gradients of NumPy arrays come from the functions with `_and_grad` behind their names. Of a loss without one, give `row_statistics_and_grad`
+its derivatives by the statistics, for heads flattened to (rows, D); here of `focal_loss` with gamma 2, -(1 - p)^2 log p:
+
+>>> def focal_slopes(rows):
+...     log_p = rows.target - rows.lse
+...     slope = (2 * np.exp(log_p) * log_p + np.expm1(log_p)) * -np.expm1(log_p) / len(log_p)
+...     return {"target": slope, "lse": -slope}
+>>> _, by_hidden, by_weight, _ = losses.row_statistics_and_grad(hidden, weight, targets, upstream=focal_slopes)
+>>> by_weight.shape
+(5, 8)
 """
 
 from __future__ import annotations

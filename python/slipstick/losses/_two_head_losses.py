@@ -10,7 +10,7 @@ from slipstick._arguments import is_torch
 from . import _head
 from ._arrays import Array, as_autocast, astype, has_tensor, library, wide
 from ._labels import check_labels
-from ._numpy import compute_two_heads
+from ._numpy import TwoNumpyHeads, compute_two_heads
 from ._rows import check_head, check_number, check_reduction, reduce_losses
 
 
@@ -90,8 +90,10 @@ class _TwoHeadsOfArrays:
         self.counts = None if targets is None else check_labels(name, targets, first.weight.shape[0], ignore_index)
         first, second = same_precision(first, second)
         self.dtype = wide(first.hidden)
-        self._arguments = name, first, second, None if targets is None else targets.reshape(-1)
-        self._options = {
+        self._targets = None if targets is None else targets.reshape(-1)
+        self._heads = first, second
+        self._name = name
+        self._options: dict[str, Any] = {
             "names": names,
             "softcap": None if softcap is None else cap / temperature,
             "scale": factor / temperature,
@@ -101,13 +103,16 @@ class _TwoHeadsOfArrays:
         }
 
     def divergence(self, kind: str, mixture: float) -> tuple[Any, ...]:
-        unused: Any = {"combined": False, "coefficient": 0.0, "threshold": None, "kept_share": 0.0}
-        return tuple(compute_two_heads(*self._arguments, kinds=[kind], mixture=mixture, **unused, **self._options).divergences[kind])
+        return tuple(self._compute(kinds=[kind], mixture=mixture).divergences[kind])
 
     def combined(self, coefficient: float, threshold: float | None, kept_share: float) -> tuple[Any, Any]:
-        chosen: Any = {"coefficient": coefficient, "threshold": threshold, "kept_share": kept_share}
-        found = compute_two_heads(*self._arguments, kinds=[], mixture=0.5, combined=True, **chosen, **self._options)
+        found = self._compute(combined=True, coefficient=coefficient, threshold=threshold, kept_share=kept_share)
         return found.combined_target, found.combined_lse
+
+    def _compute(self, **wanted: Any) -> TwoNumpyHeads:
+        nothing = {"kinds": [], "mixture": 0.5, "combined": False, "coefficient": 0.0, "threshold": None, "kept_share": 0.0}
+        options: Any = {**nothing, **wanted, **self._options}
+        return compute_two_heads(self._name, self._heads[0], self._heads[1], self._targets, **options)
 
     def reduce(self, losses: Any) -> Any:
         return reduce_losses(losses.reshape(self.shape), self.counts, self.reduction, self.dtype)
