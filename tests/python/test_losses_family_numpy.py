@@ -15,7 +15,7 @@ import pytest
 from slipstick import losses
 
 NAMES = sorted(family.CASES)
-TOLERANCE = {"float64": 1e-9, "float32": 2e-4}  # of the largest value: 1 + e^z - 1 and the like lose digits of float32 in the formulas
+TOLERANCE = {"float64": 1e-10, "float32": 5e-6}  # of the largest value; the grid of aldr_kl_loss's definition leaves 3e-11
 
 
 def test_every_public_name_is_known():

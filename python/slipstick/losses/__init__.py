@@ -8,12 +8,12 @@
 True
 
 `row_statistics` gives the numbers, and any differentiable function of them is a loss with an exact gradient; `linear_cross_entropy` is the
-common one; `two_head_statistics` is the same for two heads. All of `losses.__all__` takes NumPy arrays, for values, and torch tensors, with
-autograd; torch is imported only when it is given. Torch alone takes `LinearCrossEntropy`, a module, and `project_gradients`, which changes
-the gradients beside its parameters. Arrays are on the processor.
+common one; `two_head_statistics` is the same for two heads. They and the other losses in `losses.__all__` take NumPy arrays, for values, and
+torch tensors, with autograd; torch is imported only when it is given. Of torch alone are `LinearCrossEntropy`, a module, and
+`project_gradients`, which changes the gradients that torch keeps beside its parameters.
 
-Gradients of NumPy arrays come from the functions with `_and_grad` behind their names. Of a loss without one, give `row_statistics_and_grad`
-its derivatives by the statistics, for heads flattened to (rows, D); here of `focal_loss` with gamma 2, -(1 - p)^2 log p:
+Gradients of NumPy arrays come from the functions with `_and_grad` behind their names. For a loss of statistics without one, give
+`row_statistics_and_grad` its derivatives by them; here for `focal_loss` with gamma 2, the mean of -(1 - p)^2 log p:
 
 >>> def focal_slopes(rows):
 ...     log_p = rows.target - rows.lse

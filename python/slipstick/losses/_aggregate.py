@@ -31,7 +31,7 @@ def aggregate_cross_entropy(
     softmax probabilities, L_instance the average of its cross-entropies against each example's.
 
     Args:
-        hidden: (..., m, D) float, the examples of each bag.
+        hidden: (..., m, D) torch tensor or NumPy array, see focal_loss: the examples of each bag.
         weight: (V, D), same dtype.
         labels: (..., m) int64, the labels of the bag; their order does not matter.
         interpolation: rho from 0, the bag loss, to 1, the instance loss.
@@ -52,7 +52,6 @@ def aggregate_cross_entropy(
     check_number(name, "interpolation", interpolation, "a number from 0 to 1", lambda x: 0 <= x <= 1)
     hidden, weight, labels = check_head(name, hidden, weight, labels, bias)
     (bias,) = taken(name, bias=bias)
-    assert labels is not None
     xp = library(hidden)
     if labels.ndim < 1 or labels.shape[-1] < 1:
         raise ValueError(f"{name}: labels has shape {tuple(labels.shape)}; expected (..., m), m >= 1")

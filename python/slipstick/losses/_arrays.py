@@ -201,7 +201,7 @@ def sigmoid(x: Array) -> Array:
 def logsumexp(x: Array, axis: int) -> Array:
     if is_torch(x):
         return library(x).logsumexp(x, axis)
-    most = x.max(axis, keepdims=True)
+    most = x.max(axis, keepdims=True, initial=-np.inf)
     most = np.where(np.isfinite(most), most, x.dtype.type(0))
     with np.errstate(divide="ignore"):  # of e^-inf alone
         return np.log(np.exp(x - most).sum(axis)) + most.squeeze(axis)

@@ -14,13 +14,14 @@ def dco_loss(log_prob: Array, *, tries: int, reduction: str = "mean") -> Array:
     """-log(1 - (1 - P)^tries): the negative log-probability that at least one of `tries` independent samples is the answer.
 
     Args:
-        log_prob: (...) float, log P of each answer; see sequence_log_prob for P = the product over its tokens.
+        log_prob: (...) torch tensor or NumPy array of float16, float32, float64 or, of torch alone, bfloat16: log P of each answer; see
+            sequence_log_prob for P = the product over its tokens.
         tries: >= 1; 1 is the negative log-likelihood. The paper's N.
         reduction: "mean", "sum" or "none".
     Returns:
-        A scalar, or (...) for "none".
+        A scalar, or (...) for "none", in the dtype of log_prob.
     Raises:
-        ValueError: tries is below 1, reduction is unknown.
+        TypeError: log_prob is an array of another dtype. ValueError: tries is below 1, reduction is unknown.
     Notes:
         The gradient is F times that of -log P with F = N (1 - P)^(N - 1) P / (1 - (1 - P)^N), from 1 where P is small to 0 where it is 1.
         log P > 0 is read as just below 0.

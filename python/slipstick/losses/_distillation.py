@@ -50,8 +50,8 @@ def distillation_loss(
     Bernoulli(s((z_j^p - z_j^q) / T))).
 
     Args:
-        hidden, weight, bias: the student's: (..., D), (V, D), (V,) or None.
-        teacher_hidden, teacher_weight, teacher_bias: the teacher's: (..., E), (V, E), (V,) or None. They get gradients if they ask for
+        hidden, weight, bias: the student's: (..., D), (V, D), (V,) or None; torch tensors, or NumPy arrays for values.
+        teacher_hidden, teacher_weight, teacher_bias: the teacher's: (..., E), (V, E), (V,) or None. Tensors get gradients if they ask for
             them; call under detach() or with frozen tensors otherwise.
         targets: (...) int64; only says which rows count. None: all do.
         divergence: one of the five above.
@@ -61,10 +61,10 @@ def distillation_loss(
         workspace: bytes that the backward may use beyond the gradients; default 64 MiB.
         ignore_index, reduction: see focal_loss.
     Returns:
-        A scalar, or (...) for "none"; float64 for float64 inputs, else float32.
+        A scalar, or (...) for "none", of the inputs' library; float64 for float64 inputs, else float32.
     Raises:
         ValueError: shapes do not fit, a number is out of range, divergence or reduction is unknown.
-        TypeError: an argument is no tensor, targets is not int64. IndexError: a label is out of range.
+        TypeError: arrays and tensors are mixed, targets is not int64. IndexError: a label is out of range.
     Notes:
         Heads may be of different dtypes. Under torch.autocast both are taken in its dtype; without it each is taken as it is, and where
         hidden and weight of a head differ, the narrower one is widened, which copies it. Tensors are on the processor (or "meta").
@@ -239,4 +239,4 @@ def _subset_divergence(
             log_probs.append(logits - rows.of("lse")[:, None])
     log_p, log_q = log_probs
     losses = temperature**2 * (library(log_q).exp(log_q) * (log_q - log_p)).sum(1)
-    return reduce_losses(losses.reshape(subset.shape[:-1]), counts, reduction)
+    return reduce_losses(losses.reshape(subset.shape[:-1]), counts, reduction, log_p.dtype)

@@ -22,13 +22,15 @@ def ens_loss(margins: Array, *, seed: int, step: int, exponent: float = 0.0, red
     losses are r m, r without gradient.
 
     Args:
-        margins: (...) float, y f of a binary classifier f and labels y of -1 or 1; for a head of two classes z_y - z_other.
+        margins: (...) torch tensor or NumPy array of float16, float32, float64 or, of torch alone, bfloat16: y f of a binary classifier f
+            and labels y of -1 or 1; for a head of two classes z_y - z_other.
         seed: 0 to 2^64 - 1.
         step: 0 to 2^32 - 1; every step draws another loss, and the same seed and step the same one.
         exponent: any finite number; the paper's code redraws it from U(-1, 1) or U(0, 1) every few epochs.
         reduction: "mean", "sum" or "none".
     Returns:
-        A scalar, or (...) for "none". Its value says nothing; only the gradient does.
+        A scalar, or (...) for "none". Its value says nothing; only the gradient does: that of the sum is the value of "none" over
+        the margins.
     Raises:
         TypeError, ValueError: a number is none or out of range, reduction is unknown.
     Notes:

@@ -27,16 +27,16 @@ def focal_loss(
     """-(1 - p)^gamma log p, with p the softmax probability of the label.
 
     Args:
-        hidden: (..., D) float.
-        weight: (V, D), same dtype.
-        targets: (...) int64 labels.
+        hidden: (..., D) torch tensor or NumPy array of a dtype of row_statistics. Arrays give values, without gradients.
+        weight: (V, D), same library and dtype.
+        targets: (...) int64 labels; NumPy's of any integer dtype.
         gamma: >= 0; 0 is cross-entropy.
         bias: (V,) or None.
         ignore_index: label of rows that do not count.
         reduction: "mean" over rows that count, "sum", or "none" with 0 in the others.
         streaming: softcap, scale, filter_eps, workspace, threads: see row_statistics.
     Returns:
-        A scalar, or (...) for "none"; float64 for float64 inputs, else float32.
+        A scalar, or (...) for "none", of the inputs' library; float64 for float64 inputs, else float32.
     Raises:
         ValueError: shapes do not fit, gamma is negative, reduction is unknown. TypeError, IndexError: see row_statistics.
     Source: Lin et al. 2017, Focal loss for dense object detection (arXiv:1708.02002), section 3.2.

@@ -17,14 +17,14 @@ def perpendicular_gradient(parameter: Array, gradient: Array, *, preserve_norm: 
     """g - (w.g / w.w) w, w and g the whole tensors as vectors.
 
     Args:
-        parameter: float tensor of any shape.
+        parameter: torch tensor or NumPy array of any shape, of float16, float32, float64 or, of torch alone, bfloat16.
         gradient: the same shape.
         preserve_norm: scale the result to the norm of the gradient, as the released code does and the paper does not.
     Returns:
-        A new tensor of the shape and dtype of gradient. The gradient itself where the parameter is 0; 0 where the two are parallel up
+        A new one of the shape and dtype of gradient. The gradient itself where the parameter is 0; 0 where the two are parallel up
         to rounding, with preserve_norm too.
     Raises:
-        ValueError: shapes differ.
+        TypeError: an array is of another dtype, arrays and tensors are mixed. ValueError: shapes differ.
     Notes:
         Dot products are taken in float64.
     Source: Prieto et al. 2025, Grokking at the edge of numerical stability (arXiv:2501.04697), definition 7.
@@ -48,7 +48,7 @@ def project_gradients(parameters: Iterable[torch.Tensor], *, preserve_norm: bool
     """Replaces the .grad of every parameter by its perpendicular_gradient; call it between backward() and the optimizer's step().
 
     Args:
-        parameters: tensors; those without a gradient are left alone.
+        parameters: torch tensors; those without a gradient are left alone.
         preserve_norm: see perpendicular_gradient.
     """
     import torch

@@ -37,7 +37,7 @@ def policy_gradient_loss(
     KL is the estimate e^(u_ref - u) - (u_ref - u) - 1 >= 0, H the entropy of the whole distribution, from the same pass.
 
     Args:
-        hidden: (..., T, D) float.
+        hidden: (..., T, D) torch tensor or NumPy array, see focal_loss.
         weight: (V, D), same dtype.
         targets: (..., T) int64, the tokens taken; prompt and padding carry ignore_index.
         advantages: (...) one for each sequence, or (..., T) one for each token.
@@ -65,9 +65,8 @@ def policy_gradient_loss(
         raise ValueError(f"{name}: reference_log_prob is None; expected a tensor, for kl_coefficient is {kl_coefficient}")
     want = ("target", "lse", "entropy") if entropy_coefficient != 0 else ("target", "lse")
     hidden, weight, targets = check_head(name, hidden, weight, targets, bias)
-    assert targets is not None
-    advantages, old_log_prob, reference_log_prob = taken(
-        name, advantages=advantages, old_log_prob=old_log_prob, reference_log_prob=reference_log_prob
+    hidden, advantages, old_log_prob, reference_log_prob = taken(
+        name, hidden=hidden, advantages=advantages, old_log_prob=old_log_prob, reference_log_prob=reference_log_prob
     )
     rows = Rows(name, hidden, weight, targets, want, bias=bias, ignore_index=ignore_index, reduction="none", **streaming)
     check_same_shape(name, "targets", targets.shape, old_log_prob=old_log_prob, reference_log_prob=reference_log_prob)

@@ -34,7 +34,7 @@ def sequence_log_prob(
     """log-probability of each sequence: the sum, or the average, of log p over its tokens that count.
 
     Args:
-        hidden: (..., T, D) float.
+        hidden: (..., T, D) torch tensor or NumPy array, see focal_loss.
         weight: (V, D), same dtype.
         targets: (..., T) int64; prompt and padding carry ignore_index.
         average: divide by the number of tokens that count, as ORPO and SimPO do; NaN where there are none.
@@ -46,7 +46,6 @@ def sequence_log_prob(
     """
     name = "sequence_log_prob"
     hidden, weight, targets = check_head(name, hidden, weight, targets, bias)
-    assert targets is not None
     rows = Rows(name, hidden, weight, targets, ("target", "lse"), bias=bias, ignore_index=ignore_index, reduction="none", **streaming)
     if targets.ndim < 1:
         raise ValueError(f"{name}: targets has shape (); expected (..., T)")
@@ -67,14 +66,15 @@ def dpo_loss(
     """-log sigmoid(beta ((log pi_w - log ref_w) - (log pi_l - log ref_l))) of pairs of answers, w the chosen one.
 
     Args:
-        chosen, rejected: (...) float, summed log-probabilities under the policy.
+        chosen, rejected: (...) torch tensors or NumPy arrays of float16, float32, float64 or, of torch alone, bfloat16: summed
+            log-probabilities under the policy.
         reference_chosen, reference_rejected: (...), under the reference; give them without gradient.
         beta: > 0.
         reduction: "mean", "sum" or "none".
     Returns:
-        A scalar, or (...) for "none".
+        A scalar, or (...) for "none", in the dtype of the first argument.
     Raises:
-        TypeError, ValueError: an argument is no tensor or number, shapes differ, beta is not positive, reduction is unknown.
+        TypeError, ValueError: an argument is no array or number, arrays and tensors are mixed, shapes differ, beta is not positive, reduction is unknown.
     Source: Rafailov et al. 2023, Direct preference optimization (arXiv:2305.18290), eq. 7.
     """
     chosen, rejected, reference_chosen, reference_rejected = _pairs(
@@ -167,7 +167,7 @@ def kto_loss(
     Args:
         log_prob, reference: (...) float, summed log-probabilities under the policy and the reference.
         desirable: (...) bool.
-        baseline: z0, the estimate of KL(policy || reference): a number or a scalar tensor, taken without gradient, below 0 read as 0.
+        baseline: z0, the estimate of KL(policy || reference): a number, or an array without dimensions, taken without gradient, below 0 read as 0.
             The paper takes the mean of log pi - log ref over prompts with answers of other prompts.
         desirable_weight, undesirable_weight: > 0, the paper's lambda_D and lambda_U.
         The others and what is returned and raised: see dpo_loss.

@@ -21,7 +21,7 @@ def loss_based_weights(losses: Array, *, shape: str = "linupper", delta: float =
     """softmax(f(h) / temperature), h = delta (2 l - l_max - l_min) / (l_max - l_min) the losses mapped to [-delta, delta].
 
     Args:
-        losses: (B,) float, one for each sample of the global batch.
+        losses: (B,) torch tensor or NumPy array of float16, float32, float64 or, of torch alone, bfloat16: one for each sample of the global batch.
         shape: f. "linupper": min(h + delta, delta), low losses count less. "quadratic": 1 - h^2 / delta^2, both ends count less.
             "extremes": |h|, both ends count more.
         delta, temperature: > 0.
@@ -67,7 +67,7 @@ def reweighted_cross_entropy(
     """sum over sequences of w l, l a sequence's mean cross-entropy over its tokens that count and w = loss_based_weights(l).
 
     Args:
-        hidden: (B, T, D) float.
+        hidden: (B, T, D) torch tensor or NumPy array, see focal_loss.
         weight: (V, D), same dtype.
         targets: (B, T) int64; padding carries ignore_index. Sequences without a token that counts take no part.
         shape, delta, temperature: see loss_based_weights.
@@ -81,7 +81,6 @@ def reweighted_cross_entropy(
     Source: Sow et al. 2025 (arXiv:2502.06733).
     """
     hidden, weight, targets = check_head("reweighted_cross_entropy", hidden, weight, targets, bias)
-    assert targets is not None
     if targets.ndim != 2:
         raise ValueError(f"reweighted_cross_entropy: targets has shape {tuple(targets.shape)}; expected (B, T)")
     sums = -sequence_log_prob(hidden, weight, targets, bias=bias, ignore_index=ignore_index, **streaming)

@@ -215,7 +215,7 @@ def lagged_aldr_kl_loss(
     - (strength log K / (2 lambda_0)) (lambda - lambda_0)^2; lambda is constant for the gradient.
 
     Args:
-        temperatures: (...) float, lambda_old of each row; lambda_0 at a sample's first visit.
+        temperatures: (...) float, of the library of hidden: lambda_old of each row; lambda_0 at a sample's first visit.
         strength: > 1, so that lambda stays above 0.
         The others and what is raised: see aldr_kl_loss.
     Returns:
@@ -228,7 +228,6 @@ def lagged_aldr_kl_loss(
     name = "lagged_aldr_kl_loss"
     hidden, weight, targets = check_head(name, hidden, weight, targets, bias)
     _, temperatures = taken(name, hidden=hidden, temperatures=temperatures)
-    assert targets is not None
     _check_temperature(name, initial_temperature, margin, "initial_temperature")
     check_number(name, "strength", strength, "a number above 1", lambda x: 1 < x < math.inf)
     chunks = ChunkedRows(

@@ -92,7 +92,7 @@ class ChunkedRows:
         return self._run(function, True, None, parameters)
 
     def reduce(self, losses: Array) -> Array:
-        return reduce_losses(losses, self.counts, self.reduction)
+        return reduce_losses(losses, self.counts, self.reduction, self.dtype)
 
     def _run(self, function: RowFunction, summed: bool, values: Array | None, parameters: dict[str, float]) -> Array:
         numbers = [_head.number(self._name, name, parameter) for name, parameter in parameters.items()]

@@ -119,7 +119,7 @@ def check_head(
     targets: Array | None,
     beside: Array | None = None,
     names: tuple[str, str] = ("hidden", "weight"),
-) -> tuple[Array, Array, Array | None]:
+) -> tuple[Array, Array, Array]:
     """hidden, weight and targets as they are where one of them, or what is `beside` them, is a tensor, and then they must be; else as NumPy
     arrays, targets of int64.
 

@@ -31,7 +31,7 @@ def two_heads(name: str, first: Head, second: Head, names: tuple[str, str], **op
     return TwoHeads(name, first, second, names, **options)
 
 
-def check_two_heads(name: str, first: Head, second: Head, names: tuple[str, str], targets: Array | None) -> tuple[Head, Head, Array | None]:
+def check_two_heads(name: str, first: Head, second: Head, names: tuple[str, str], targets: Array | None) -> tuple[Head, Head, Array]:
     """Both heads and the targets, see check_head. Raises where their shapes do not fit."""
     tensor = next((x for x in (*first, *second, targets) if is_torch(x)), None)
     hidden, weight, targets = check_head(name, first.hidden, first.weight, targets, tensor)

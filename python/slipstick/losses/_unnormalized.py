@@ -29,7 +29,7 @@ def compositional_likelihood_loss(
     gradient of the batch's average divided by u: the composition of log and expectation, not the biased log of a small sample.
 
     Args:
-        hidden: (..., D) float.
+        hidden: (..., D) torch tensor or NumPy array, see focal_loss.
         weight: (V, D), same dtype.
         targets: (...) int64 labels.
         samples: (k,) int64, classes drawn from the noise distribution q, with replacement.
@@ -40,7 +40,7 @@ def compositional_likelihood_loss(
     Returns:
         The loss, and log u (...) without gradient, to be given as `running` at the row's next visit; ignored rows keep theirs.
     Raises:
-        ValueError: shapes do not fit, a number is out of range. TypeError: targets is not int64. IndexError: a class is out of range.
+        ValueError: shapes do not fit, a number is out of range. TypeError: targets is not int64, arrays and tensors are mixed. IndexError: a class is out of range.
     Notes:
         O(N k D) work, none over the vocabulary. The value is -z_y + log u; its derivative is that of the batch's average over u.
     Source: Jiang et al. 2023, Learning unnormalized statistical models via compositional optimization (MECO, arXiv:2306.07485). The
@@ -49,7 +49,6 @@ def compositional_likelihood_loss(
     name = "compositional_likelihood_loss"
     check_reduction(name, reduction)
     hidden, weight, targets = check_head(name, hidden, weight, targets, bias)
-    assert targets is not None
     _, bias, samples, sample_log_prob, running = taken(
         name, hidden=hidden, bias=bias, samples=samples, sample_log_prob=sample_log_prob, running=running
     )
