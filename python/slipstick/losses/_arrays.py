@@ -58,8 +58,10 @@ def floats(name: str, **given: Array | None) -> tuple[Any, ...]:
         TypeError: see taken, or an array is of another dtype.
     """
     arrays = taken(name, **given)
+    if is_torch(arrays[0]):
+        return arrays
     for argument, x in zip(given, arrays):
-        if x is not None and not is_torch(x) and x.dtype.name not in NUMPY_FLOATS:
+        if x is not None and x.dtype.name not in NUMPY_FLOATS:
             raise TypeError(f"{name}: {argument} has dtype {x.dtype}; expected one of {', '.join(NUMPY_FLOATS)}")
     return arrays
 
