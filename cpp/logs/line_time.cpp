@@ -228,8 +228,8 @@ Microseconds parse_time(std::string_view text) {
     Microseconds time = form == 0 ? numeric_date(in, true) : form == 1 ? named_date(in, true) : epoch(in);
     if (time != kNoTime && in.ok && (in.at == text.size() || text.substr(in.at) == "Z")) return time;
   }
-  throw Error(ErrorKind::invalid_argument, "time: '" + std::string(text) +
-                                               "' is none; expected one such as '2024-05-01 12:00:00', '2024-05-01', 'May 1 12:00' or "
+  throw Error(ErrorKind::invalid_argument, "time is '" + std::string(text) +
+                                               "'; expected one such as '2024-05-01 12:00:00', '2024-05-01', 'May 1 12:00' or "
                                                "1714564800 (seconds since 1970)");
 }
 

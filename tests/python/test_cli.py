@@ -6,6 +6,7 @@ the lines of standard output, "2> " and a line of standard error, and "? STATUS"
 from __future__ import annotations
 
 import bz2
+import fcntl
 import gzip
 import hashlib
 import importlib
@@ -18,8 +19,10 @@ import random
 import shutil
 import signal
 import stat
+import struct
 import subprocess
 import sys
+import termios
 import textwrap
 import time
 
@@ -348,6 +351,12 @@ def test_a_full_disk_is_an_error(transcript):
         $ slipstick test app.log.slip > /dev/full
         2> slipstick: standard output: No space left on device
         ? 2
+        $ slipstick compress -o /dev/full app.log
+        2> slipstick: /dev/full: No space left on device
+        ? 2
+        $ slipstick decompress -o /dev/full app.log.slip
+        2> slipstick: /dev/full: No space left on device
+        ? 2
         $ slipstick --help > /dev/full
         2> slipstick: standard output: No space left on device
         ? 2
@@ -620,9 +629,10 @@ def test_magic_is_found_in_a_pipe_that_gives_a_byte_at_a_time():
 # The terminal
 
 
-def on_terminal(words, cwd, stdin, *, stdout_too=False):
+def on_terminal(words, cwd, stdin, *, stdout_too=False, columns=80):
     """Runs with standard error, and if asked standard output, on a terminal; returns (status, what it showed)."""
     master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("4H", 24, columns, 0, 0))
     child = subprocess.Popen([*COMMAND, *words], cwd=cwd, stdin=stdin, stderr=slave, stdout=slave if stdout_too else subprocess.DEVNULL)
     os.close(slave)
     shown = b""
@@ -673,11 +683,18 @@ def test_long_work_shows_progress_and_cleans_the_line(folder):
 
 
 def test_progress_line_has_a_bar_when_the_size_is_known():
-    assert progress.progress_line("a.log", 25_000_000, 50_000_000, 2.0) == (
+    assert progress.progress_line("a.log", 25_000_000, 50_000_000, 2.0, 79) == (
         "a.log  [############............]  50%  25 MB of 50 MB  12.5 MB/s"
     )
-    assert progress.progress_line("-", 1234, None, 0.5) == "-  1.23 kB  2.47 kB/s"
-    assert progress.progress_line("grown", 12, 10, 1.0).count("#") == progress.BAR_CELLS
+    assert progress.progress_line("-", 1234, None, 0.5, 79) == "-  1.23 kB  2.47 kB/s"
+    assert progress.progress_line("grown", 12, 10, 1.0, 79).count("#") == progress.BAR_CELLS
+
+
+def test_progress_on_a_narrow_terminal_keeps_its_figures():
+    assert progress.progress_line("a.log", 25_000_000, 50_000_000, 2.0, 64) == "a.log   50%  25 MB of 50 MB  12.5 MB/s"
+    assert progress.progress_line("logs/2024/app.log", 25_000_000, 50_000_000, 2.0, 39) == "pp.log   50%  25 MB of 50 MB  12.5 MB/s"
+    assert progress.progress_line("logs/2024/app.log", 1234, None, 0.5, 24) == "pp.log  1.23 kB  2.47 kB/s"[-24:]
+    assert progress.progress_line("a.log", 1234, None, 0.5, 4) == "  1."
 
 
 def test_no_file_is_an_error_on_a_terminal(folder):
@@ -778,11 +795,22 @@ def test_mistyped_words_list_similar_ones(transcript):
         2> slipstick: compress: unknown option --lev (similar: --level); see slipstick compress --help
         ? 2
         $ slipstick compress -9 app.log
-        2> slipstick: compress: unknown option -9; see slipstick compress --help
+        2> slipstick: compress: unknown option -9; levels have names: -l fast, -l default, -l max; see slipstick compress --help
         ? 2
         $ slipstick zzz
         2> slipstick: unknown verb zzz; see slipstick --help
         ? 2
+        $ slipstick unpack app.log.slip
+        2> slipstick: unknown verb unpack (similar: decompress); see slipstick --help
+        ? 2
+        $ slipstick app.log
+        2> slipstick: unknown verb app.log; the file of that name may follow one, as in slipstick compress app.log; see slipstick --help
+        ? 2
+        $ cp app.log ./-x.log
+        $ slipstick compress -x.log
+        2> slipstick: compress: unknown option -x.log; the file of that name is ./-x.log; see slipstick compress --help
+        ? 2
+        $ rm ./-x.log
         $ ls -A
         app.log
     """)
@@ -854,11 +882,25 @@ def test_help_teaches(folder, verb):
     assert short.stdout.startswith(f"usage: slipstick {verb} [OPTIONS] ".encode())
     assert short.stdout.count(b"\n") <= 24, "-h fits a screen"
     assert b"\nexamples:\n" in full.stdout and b"\nexamples:\n" not in short.stdout
-    assert max(map(len, full.stdout.splitlines())) <= 88
+    assert max(map(len, full.stdout.splitlines())) <= 80
     assert full.stdout == run("help", verb, cwd=folder).stdout
     overview = run("--help", cwd=folder).stdout.decode()
     assert f"  {verb} " in overview
     assert "exit status: 0 done, 1 nothing found (verbs that search), 2 an error" in overview
+    assert max(map(len, overview.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("columns", [40, 60, 200])
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_is_folded_to_the_terminal(folder, verb, columns):
+    status, shown = on_terminal([verb, "--help"], folder, subprocess.DEVNULL, stdout_too=True, columns=columns)
+    wide = run(verb, "--help", cwd=folder).stdout.decode()
+    assert status == 0
+    assert shown.split() == wide.split(), "the same words"
+    folded = shown.replace("\r\n", "\n").split("\n\n", 1)[1].split("examples:")[0]  # usage and examples stay as they are
+    assert max(map(len, folded.splitlines())) <= min(columns, 80)
+    if columns >= 80:
+        assert shown.replace("\r\n", "\n") == wide
 
 
 def test_help_prints_defaults(folder):

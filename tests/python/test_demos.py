@@ -21,9 +21,12 @@ def log_folder(tmp_path, monkeypatch):
 
 
 def check_text(report):
-    text = report.text()
-    assert max(map(len, text.splitlines())) <= _report.WIDTH
-    assert text.isascii() and "\x1b" not in text
+    wide = report.text()
+    for width in (40, 50, _report.WIDTH, 200):
+        text = report.text(width)
+        assert max(map(len, text.splitlines())) <= width
+        assert text.isascii() and "\x1b" not in text
+        assert "".join(text.split()) == "".join(wide.split()), "the same words in the same order"
     for row in (report.head, *report.rows):
         assert len(row) == len(report.head)
 
@@ -83,6 +86,21 @@ def test_a_missing_package_is_named():
     with pytest.raises(demos.MissingError) as caught:
         _report.require("no_such_package", "slipstick[torch]")
     assert str(caught.value) == "needs no_such_package: pip install 'slipstick[torch]'"
+
+
+def test_names_stand_above_their_figures_where_the_terminal_is_narrow():
+    report = _report.Report("title", ("", "bytes"), [("slipstick with a long name", "1,234,567,890")], "meaning", "one(\n    two)")
+    assert report.text(44).splitlines()[2:4] == [" " * 38 + "bytes", "  slipstick with a long name  1,234,567,890"]
+    assert report.text(40).splitlines()[2:] == [
+        " " * 12 + "bytes",
+        "  slipstick with a long name",
+        "    1,234,567,890",
+        "",
+        "meaning",
+        "",
+        "  one(",
+        "      two)",
+    ]
 
 
 def test_the_verb_prints_the_report_and_goes_on_after_a_room_that_misses_something():

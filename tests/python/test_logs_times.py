@@ -112,7 +112,7 @@ def test_other_lines_have_no_time(line):
     ],
 )
 def test_what_is_no_time_is_refused(text):
-    with pytest.raises(ValueError, match=f"time: '{text}' is none; expected one such as '2024-05-01 12:00:00'"):
+    with pytest.raises(ValueError, match=f"time is '{text}'; expected one such as '2024-05-01 12:00:00'"):
         selected(b"a\n", since=text)
 
 
@@ -201,5 +201,5 @@ def test_blocks_out_of_range_are_not_decoded(tmp_path, monkeypatch, capfdbinary)
     assert cli.main(["cat", "--after", "noon", "app.slip"]) == 2
     assert cli.main(["cat", "--after", "May 1", "--lines", "1:2", "app.slip"]) == 2
     errors = capfdbinary.readouterr().err.decode().splitlines()
-    assert errors[0].startswith("slipstick: app.slip: time: 'noon' is none; expected one such as ")
+    assert errors[0].startswith("slipstick: cat: --after: time is 'noon'; expected one such as ")
     assert errors[1] == "slipstick: cat: --lines and times exclude each other; see slipstick cat --help"

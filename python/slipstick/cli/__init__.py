@@ -16,16 +16,20 @@ Keeps logs whole at a fraction of the size that xz needs.
 verbs:
 {verbs}
 options:
-  -V, --version           print the version
-  -h, --help              this help; slipstick VERB --help says more about a verb
-
+{options}
 examples:
   slipstick compress app.log          pack app.log into app.log.slip
   slipstick cat app.log.slip | less   read it
   slipstick info app.log.slip         see what it took
 
-exit status: 0 done, 1 nothing found (verbs that search), 2 an error, told on stderr
+exit status: 0 done, 1 nothing found (verbs that search), 2 an error
 """
+
+
+OPTIONS = {
+    "-V, --version": "print the version",
+    "-h, --help": "this help; slipstick VERB --help says more of a verb",
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -83,12 +87,24 @@ def _dispatch(words: list[str]) -> int:
     if first == "help":
         first, rest = rest[0], ["--help"]
     if first not in _verbs.SUMMARIES:
-        from ._parser import similar
-
-        kind, known = ("option", ("--version", "--help")) if first.startswith("-") else ("verb", _verbs.SUMMARIES)
-        _messages.complain(f"unknown {kind} {_messages.display(first)}{similar(first, known)}; see slipstick --help")
+        _messages.complain(f"unknown {_unknown(first)}; see slipstick --help")
         return _messages.FAILED
     return _run(first, rest)
+
+
+def _unknown(word: str) -> str:
+    """What a word is that stands where a verb should, and what may have been meant."""
+    from ._parser import similar
+
+    shown = _messages.display(word)
+    if word.startswith("-"):
+        return f"option {shown}{similar(word, ('--version', '--help'))}"
+    if os.path.isfile(word):
+        return (
+            f"verb {shown}; the file of that name may follow one, as in slipstick {'cat' if word.endswith('.slip') else 'compress'} {shown}"
+        )
+    other = _verbs.OTHER_NAMES.get(word)
+    return f"verb {shown}" + (f" (similar: {other})" if other else similar(word, _verbs.SUMMARIES))
 
 
 def _run(name: str, words: list[str]) -> int:
@@ -105,8 +121,11 @@ def _run(name: str, words: list[str]) -> int:
 
 
 def _overview() -> str:
-    verbs = "".join(f"  {name:<22}  {summary}\n" for name, summary in _verbs.SUMMARIES.items())
-    return OVERVIEW.format(verbs=verbs)
+    from ._parser import HELP_WIDTH, entry
+
+    width = _messages.line_width(HELP_WIDTH)
+    verbs, options = ("".join(entry(name, (text,), width) for name, text in each.items()) for each in (_verbs.SUMMARIES, OPTIONS))
+    return OVERVIEW.format(verbs=verbs, options=options)
 
 
 def _silence_stdout() -> None:

@@ -14,8 +14,8 @@ from slipstick.logs._atomic import AtomicFile
 from slipstick.logs._foreign import Source
 from slipstick.logs._stream import write_all
 
-from ._messages import Complaint, Status, UsageError, display, reason, standard_output_errors
-from ._progress import Progress, is_terminal
+from ._messages import Complaint, Status, UsageError, display, is_terminal, reason, standard_output_errors
+from ._progress import Progress
 from ._signals import wait_readable
 
 TYPE_CHECKING = False  # see slipstick/__init__.py

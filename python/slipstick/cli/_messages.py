@@ -7,6 +7,14 @@ import os
 import sys
 from collections.abc import Iterator
 
+from slipstick import CorruptArchiveError
+
+TYPE_CHECKING = False  # see slipstick/__init__.py
+if TYPE_CHECKING:
+    from typing import Any
+
+LEAST_COLUMNS = 40  # of a narrower terminal every text is folded by the terminal
+
 DONE = 0
 NOTHING_FOUND = 1
 FAILED = 2
@@ -35,6 +43,26 @@ def display(path: str) -> str:
         else:
             shown.extend(f"\\x{byte:02x}" for byte in os.fsencode(character))
     return "".join(shown)
+
+
+def is_terminal(stream: Any) -> bool:
+    try:
+        return bool(stream.isatty())
+    except (AttributeError, ValueError):  # None or closed
+        return False
+
+
+def columns(stream: Any, otherwise: int) -> int:
+    """Characters in a line of the terminal that stream is, or otherwise, where it is none or does not say."""
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or otherwise
+    except (AttributeError, ValueError, OSError):
+        return otherwise
+
+
+def line_width(most: int) -> int:
+    """Characters for a line of text on standard output: most, or fewer on a terminal that has fewer."""
+    return max(LEAST_COLUMNS, min(most, columns(sys.stdout, most)))
 
 
 def say(text: str) -> None:
@@ -86,6 +114,8 @@ class Status:
             self._fail(error.filename if isinstance(error.filename, str) else path, reason(error))
         except RuntimeError as error:  # the core found itself in a state that cannot be
             self._fail(path, f"internal error, please report it: {reason(error)}")
+        except CorruptArchiveError as error:
+            self._fail(path, f"{reason(error)}; slipstick recover saves its whole blocks")
         except (Complaint, ValueError, MemoryError) as error:  # the library's errors are ValueErrors
             self._fail(path, reason(error))
 

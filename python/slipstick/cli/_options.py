@@ -50,6 +50,18 @@ def parse_filled(text: str) -> str:
     return text
 
 
+def parse_time(text: str) -> str:
+    """The text of a time that the core understands."""
+    from slipstick._core import logs as core
+
+    parse_filled(text)
+    try:
+        core.Grep(core.Archive(core.Compressor("fast").finish()), b"", since=text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text
+
+
 LEVEL = Option(
     ("-l", "--level"),
     "effort",
@@ -109,12 +121,12 @@ SINCE = Option(
     details=_TIMES + "A line without a time has that of the line before it. Written as in logs: '2024-05-01 12:00:00', "
     "'2024-05-01', 'May 1 12:00', 1714564800. Blocks out of range are not decoded.",
     metavar="TIME",
-    parse=parse_filled,
+    parse=parse_time,
 )
 
 UNTIL = Option(
     ("--before",),
     "only lines earlier than this time",
     metavar="TIME",
-    parse=parse_filled,
+    parse=parse_time,
 )

@@ -8,9 +8,10 @@ them on every Python version, and so is `--`, after which everything is an opera
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Callable, Sequence
 
-from ._messages import UsageError, say
+from ._messages import UsageError, display, line_width, say
 
 TYPE_CHECKING = False  # see slipstick/__init__.py
 if TYPE_CHECKING:
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 HELP_WIDTH = 80
 HELP_COLUMN = 26
+NARROW_HELP_COLUMN = 6  # below the names, where the terminal leaves too little beside them
+LEAST_BESIDE = 38
 
 
 class Option:
@@ -95,9 +98,19 @@ def parse(verb: Verb, words: Sequence[str]) -> argparse.Namespace:
     arguments, rest = parser.parse_known_args(_with_negative_values(verb, words[:cut]))
     for word in rest:
         if word.startswith("-") and word != "-":
-            raise UsageError(f"unknown option {word.split('=')[0]}{similar(word, parser._option_string_actions)}")
+            raise UsageError(f"unknown option {display(word.split('=')[0])}{_hint(word, verb, parser)}")
     arguments.operands = rest + words[cut + 1 :]
     return arguments
+
+
+def _hint(word: str, verb: Verb, parser: argparse.ArgumentParser) -> str:
+    """What an unknown option may have been meant for."""
+    if os.path.lexists(word):
+        return f"; the file of that name is {display(os.path.join(os.curdir, word))}"
+    levels = next((option for option in verb.options if "--level" in option.names), None)
+    if levels and word[1:].isdecimal():
+        return f"; levels have names: {', '.join(f'-l {name}' for name in levels.choices)}"
+    return similar(word, parser._option_string_actions)
 
 
 def _with_negative_values(verb: Verb, words: Sequence[str]) -> list[str]:
@@ -158,35 +171,42 @@ def help_option(verb: Verb) -> Option:
 
 
 def format_help(verb: Verb, *, full: bool) -> str:
+    """The help of a verb, folded to the terminal, but for its examples: they are there to be copied."""
+    width = line_width(HELP_WIDTH)
     usage = [f"slipstick {verb.name} [OPTIONS] {operands}".rstrip() for operands in verb.operands]
     parts = ["usage: " + "\n       ".join(usage) + "\n"]
     summary, _, details = verb.description.strip().partition("\n\n")
-    parts.append(summary + "\n")
-    if full and details:
-        parts.append(details + "\n")
+    parts += [fold(paragraph, width) for paragraph in (summary, details if full else "") if paragraph]
     options = (*verb.options, help_option(verb))
-    parts.append("options:\n" + "".join(_format_option(option, full) for option in options))
+    parts.append("options:\n" + "".join(_format_option(option, full, width) for option in options))
     if full:
         parts.append("examples:\n" + _indent(verb.examples))
     return "\n".join(parts)
 
 
-def _format_option(option: Option, full: bool) -> str:
+def _format_option(option: Option, full: bool, width: int) -> str:
     value = f" {option.metavar}" if option.metavar else ""
-    names = "  " + ", ".join(option.names) + value
     help = option.help
     if option.choices:
         help += ": " + ", ".join(option.choices)
     if option.metavar and option.default is not None:
         help += f" (default: {option.default})"
-    lines = [names.ljust(HELP_COLUMN - 2) + "  " + help if len(names) <= HELP_COLUMN - 2 else names]
-    if len(names) > HELP_COLUMN - 2:
-        lines.append(" " * HELP_COLUMN + help)
-    if full and option.details:
-        from textwrap import wrap
+    return entry(", ".join(option.names) + value, (help, option.details if full else ""), width)
 
-        lines.extend(" " * HELP_COLUMN + line for line in wrap(option.details, HELP_WIDTH - HELP_COLUMN))
-    return "\n".join(lines) + "\n"
+
+def entry(names: str, paragraphs: Sequence[str], width: int) -> str:
+    """Names with what is to be said of them beside them, or below, on lines of at most width characters."""
+    column = HELP_COLUMN if width >= HELP_COLUMN + LEAST_BESIDE else NARROW_HELP_COLUMN
+    text = "".join(fold(paragraph, width, indent=" " * column) for paragraph in paragraphs if paragraph)
+    names = f"  {names}"
+    return names + text[len(names) :] if len(names) <= column - 2 else f"{names}\n{text}"
+
+
+def fold(text: str, width: int, indent: str = "") -> str:
+    """A paragraph in lines of at most width characters, each ended; words such as --after stay whole."""
+    from textwrap import fill
+
+    return fill(text, width, initial_indent=indent, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False) + "\n"
 
 
 def _indent(text: str) -> str:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 
-TYPE_CHECKING = False  # see slipstick/__init__.py
-if TYPE_CHECKING:
-    from typing import Any
+from ._messages import columns, is_terminal
 
 SILENT_SECONDS = 1.0  # shorter work needs no comfort
 INTERVAL_SECONDS = 0.1
@@ -40,8 +37,9 @@ class Progress:
             return
         self._next = now + INTERVAL_SECONDS
         self._shown = True
-        text = progress_line(self._label, done, self._total, now - self._start)
-        sys.stderr.write("\r\x1b[K" + text[: _columns() - 1])
+        width = columns(sys.stderr, 80) - 1  # a full line would move the cursor to the next
+        text = progress_line(self._label, done, self._total, now - self._start, width)
+        sys.stderr.write("\r\x1b[K" + text)
         sys.stderr.flush()
 
     def __enter__(self) -> Progress:
@@ -53,13 +51,18 @@ class Progress:
             sys.stderr.flush()
 
 
-def progress_line(label: str, done: int, total: int | None, seconds: float) -> str:
+def progress_line(label: str, done: int, total: int | None, seconds: float, width: int) -> str:
+    """Label, bar and figures in at most width characters; the bar goes before the figures do, and the label is cut in front."""
     rate = f"{short_size(done / seconds)}/s" if seconds > 0 else ""
     if not total:
-        return f"{label}  {short_size(done)}  {rate}"
-    share = min(done / total, 1.0)
-    bar = ("#" * int(share * BAR_CELLS)).ljust(BAR_CELLS, ".")
-    return f"{label}  [{bar}] {share:4.0%}  {short_size(done)} of {short_size(total)}  {rate}"
+        figures = f"  {short_size(done)}  {rate}"
+    else:
+        share = min(done / total, 1.0)
+        bar = "[" + ("#" * int(share * BAR_CELLS)).ljust(BAR_CELLS, ".") + "] "
+        figures = f"{share:4.0%}  {short_size(done)} of {short_size(total)}  {rate}"
+        figures = f"  {bar}{figures}" if len(f"{label}  {bar}{figures}") <= width else f"  {figures}"
+    room = max(width - len(figures), 0)
+    return (label[max(len(label) - room, 0) :] + figures)[:width]
 
 
 def short_size(count: float) -> str:
@@ -69,17 +72,3 @@ def short_size(count: float) -> str:
             return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.3g} {unit}"
         count /= 1000
     return f"{count:.3g} TB"
-
-
-def is_terminal(stream: Any) -> bool:
-    try:
-        return bool(stream.isatty())
-    except (AttributeError, ValueError):  # None or closed
-        return False
-
-
-def _columns() -> int:
-    try:
-        return os.get_terminal_size(sys.stderr.fileno()).columns or 80
-    except OSError:
-        return 80

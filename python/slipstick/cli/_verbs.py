@@ -14,14 +14,31 @@ SUMMARIES = {
     "decompress": "give back the file that an archive holds",
     "cat": "write what archives hold to standard output",
     "grep": "print the lines that match a pattern",
-    "append": "more log at the end of an archive",
+    "append": "add more log at the end of an archive",
     "concat": "join archives to one",
-    "recover": "the whole blocks of a damaged archive",
+    "recover": "save the whole blocks of a damaged archive",
     "test": "check that archives are whole",
-    "info": "ratio, lines, templates, where the bytes went",
-    "templates": "what kinds of lines there are, and how many",
+    "info": "show ratio, lines, templates, where the bytes went",
+    "templates": "show what kinds of lines there are, and how many",
     "demo": "show what slipstick does, on data that is here",
     "completion": "print the completion script of a shell",
+}
+
+# What other tools call the same; only for the hint to who types it.
+OTHER_NAMES = {
+    "add": "append",
+    "check": "test",
+    "extract": "decompress",
+    "join": "concat",
+    "list": "info",
+    "merge": "concat",
+    "pack": "compress",
+    "repair": "recover",
+    "search": "grep",
+    "stat": "info",
+    "uncompress": "decompress",
+    "unpack": "decompress",
+    "verify": "test",
 }
 
 

@@ -23,7 +23,7 @@ EXAMPLES = """
 slipstick cat app.log.slip | less
 slipstick cat app.log.*.slip | grep ERROR
 slipstick cat --lines 1000:1020 app.log.slip
-slipstick cat --after '2024-05-01 06:00' --before '2024-05-01 06:05' app.log.slip
+slipstick cat --after '2024-05-01 06:00' --before '2024-05-01 06:05' a.slip
 ssh host cat app.log.slip | slipstick cat -"""
 
 

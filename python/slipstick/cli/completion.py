@@ -15,8 +15,8 @@ SHELL is bash, zsh or fish. The script is made by this version of slipstick; pri
 again after an upgrade, or evaluate it when the shell starts, as the examples do."""
 
 EXAMPLES = """
-bash: eval "$(slipstick completion bash)"                  in ~/.bashrc
-zsh:  eval "$(slipstick completion zsh)"                   in ~/.zshrc, after compinit
+bash: eval "$(slipstick completion bash)"      in ~/.bashrc
+zsh:  eval "$(slipstick completion zsh)"       in ~/.zshrc, after compinit
 fish: slipstick completion fish > ~/.config/fish/completions/slipstick.fish"""
 
 BASH = """\

@@ -11,9 +11,9 @@ from slipstick.logs._foreign import SUFFIXES
 from slipstick.logs._stream import compress_chunks
 
 from . import _files, _options
-from ._messages import FAILED, Complaint, UsageError, complain, display, reason
+from ._messages import FAILED, Complaint, UsageError, complain, display, is_terminal, reason
 from ._parser import Option, Verb
-from ._progress import is_terminal, short_size
+from ._progress import short_size
 
 DESCRIPTION = """
 Packs each FILE into FILE.slip, keeping FILE, its mode and its time.
@@ -22,13 +22,13 @@ Any bytes come back exactly: line ends, NULs, invalid text. Files that gzip, zst
 xz or bzip2 packed are read directly and packed as what they hold: app.log.gz
 becomes app.log.slip. An output appears under its name only when it is whole.
 Without FILE, or for -, standard input is packed to standard output, in memory
-that does not grow with the input. -r packs the files in folders too, but archives
-and links; --into packs all inputs, in order and as cat joins them, into one archive."""
+that does not grow with the input. -r packs the files in folders too, except
+archives and links; --into packs all inputs, in order and as cat joins them, into one archive."""
 
 EXAMPLES = """
 slipstick compress app.log                 app.log.slip appears beside it
 slipstick compress -l fast *.log.gz        repack what logrotate left
-slipstick compress -r /var/log/app         each file in it, each into an archive
+slipstick compress -r /var/log/app         each file in it into an archive
 slipstick compress --into 2024.slip app-2024-*.log
 journalctl | slipstick compress -o day.slip -
 slipstick cat app.log.slip | less          read it again"""

@@ -6,7 +6,7 @@ import argparse
 
 from slipstick import demos
 
-from ._messages import DONE, FAILED, UsageError, complain, display, say
+from ._messages import DONE, FAILED, UsageError, complain, display, line_width, say
 from ._parser import Verb, similar
 
 DESCRIPTION = """
@@ -28,7 +28,7 @@ def run(arguments: argparse.Namespace) -> int:
     status = DONE
     for room in arguments.operands or demos.ROOMS:
         try:
-            say(demos.run(room).text() + "\n")
+            say(demos.run(room).text(line_width(demos.WIDTH)) + "\n")
         except demos.MissingError as missing:
             complain("demo", room, str(missing))
             status = FAILED

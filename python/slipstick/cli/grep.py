@@ -25,7 +25,7 @@ EXAMPLES = """
 slipstick grep -n 'Failed password' auth.log.slip
 slipstick grep -c -E 'timeout|refused' *.slip
 slipstick grep -i -C 3 outofmemory app.log.slip
-slipstick grep --after '2024-05-01 06:00' --before '2024-05-01 07:00' WARN a.slip
+slipstick grep --after 'May 1 06:00' --before 'May 1 07:00' sshd auth.log.slip
 slipstick grep -oE 'user=[a-z]+' app.log.slip | sort | uniq -c"""
 
 

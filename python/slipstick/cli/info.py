@@ -7,7 +7,7 @@ import argparse
 from slipstick.logs import Archive
 
 from . import _files, _unpack
-from ._messages import Complaint, display, say
+from ._messages import Complaint, UsageError, display, say
 from ._parser import Option, Verb
 
 TYPE_CHECKING = False  # see slipstick/__init__.py
@@ -39,9 +39,10 @@ ALL = Option(
 
 
 def run(arguments: argparse.Namespace) -> int:
-    paths = _files.inputs(arguments)
+    if not arguments.operands:
+        raise UsageError("no FILE given")
     shown: list[dict[str, Any]] = []
-    code = _files.for_each(paths, lambda path: shown.append(_show(path, arguments)))
+    code = _files.for_each(arguments.operands, lambda path: shown.append(_show(path, arguments)))
     if len(shown) > 1 and not arguments.json:
         say(_format_total(shown))
     return code

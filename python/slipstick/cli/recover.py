@@ -47,7 +47,8 @@ def _recover(path: str, arguments: argparse.Namespace) -> None:
     if not arguments.quiet:
         kept = sum(block["archive_bytes"] for block in blocks)
         raw = sum(block["raw_bytes"] for block in blocks)
-        complain(display(path), f"{len(blocks)} whole blocks, {raw} raw bytes; {len(data) - kept} of {len(data)} bytes are in none of them")
+        whole = "1 whole block" if len(blocks) == 1 else f"{len(blocks)} whole blocks"
+        complain(display(path), f"{whole}, {raw} raw bytes; {len(data) - kept} of {len(data)} bytes are in none of them")
         if archive.orphans:
             complain(display(path), f"{archive.orphans} more blocks continue one that is lost, and are lost with it")
 

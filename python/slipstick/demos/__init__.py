@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import importlib
 
-from ._report import MissingError, Report
+from ._report import WIDTH, MissingError, Report
 
 ROOMS = ("logs", "losses", "lowbit", "sketch")
 
-__all__ = ["ROOMS", "MissingError", "Report", "run"]
+__all__ = ["ROOMS", "WIDTH", "MissingError", "Report", "run"]
 
 
 def run(room: str) -> Report:

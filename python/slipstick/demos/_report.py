@@ -1,4 +1,4 @@
-"""What a demonstration says: a few sentences around a small table that fits a narrow terminal."""
+"""What a demonstration says: a few sentences around a small table, in lines that fit a narrow terminal."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Report:
         title: what is done, on what data, one line.
         head, rows: the table; ours stand first.
         meaning: what the table shows, sentences.
-        command: what to type to do the same with one's own data.
+        command: what to type to do the same with one's own data; a long one is broken into lines where Python allows it.
     """
 
     title: str
@@ -33,16 +33,25 @@ class Report:
     meaning: str
     command: str
 
-    def text(self) -> str:
-        """The report in lines of at most WIDTH characters, without any control codes."""
-        from textwrap import wrap
+    def text(self, width: int = WIDTH) -> str:
+        """The report in lines of at most width characters, at least 40, without any control codes."""
+        from textwrap import indent, wrap
 
+        title, meaning = (wrap(text, width, break_on_hyphens=False) for text in (self.title, self.meaning))  # names of files stay whole
+        return "\n".join([*title, "", *self._table(width), "", *meaning, "", indent(self.command, "  "), ""])
+
+    def _table(self, width: int) -> list[str]:
+        """Lines of names and figures; names stand on lines of their own where both do not fit beside each other."""
         widths = [max(map(len, column)) for column in zip(self.head, *self.rows)]
-        lines = [
-            "  " + "  ".join([cells[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(cells[1:], widths[1:]))]).rstrip()
-            for cells in (self.head, *self.rows)
-        ]
-        return "\n".join([*wrap(self.title, WIDTH), "", *lines, "", *wrap(self.meaning, WIDTH), "", f"  {self.command}", ""])
+        beside = sum(widths) + 2 * len(widths) <= width
+        lines = []
+        for cells in (self.head, *self.rows):
+            figures = "  ".join(cell.rjust(width) for cell, width in zip(cells[1:], widths[1:]))
+            if beside:
+                lines.append(f"  {cells[0].ljust(widths[0])}  {figures}".rstrip())
+            else:
+                lines += [f"  {cells[0]}"] * bool(cells[0]) + [f"    {figures}"]
+        return lines
 
 
 def timed(work: Callable[[], Result]) -> tuple[Result, float]:

@@ -46,7 +46,7 @@ def run() -> Report:
         rows=rows,
         meaning=f"slipstick never holds the {ROWS:,} x {VOCABULARY:,} logits; the two gradients of the weight differ by {difference:.0e} of their"
         f" size. MB more: peak memory during the call; the gradient of the weight alone is {short(weight.nbytes / 1e6)}.",
-        command="loss = losses.linear_cross_entropy(hidden, weight, targets)",
+        command="loss = losses.linear_cross_entropy(\n    hidden, weight, targets)",
     )
 
 

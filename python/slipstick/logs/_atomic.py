@@ -11,6 +11,7 @@ import errno
 import io
 import os
 import stat
+from collections.abc import Iterator
 
 from ._stream import write_all
 
@@ -64,14 +65,25 @@ class AtomicFile:
         self._temporary = name
 
     def write(self, data: Any) -> None:
-        write_all(self._file, data)
+        with self._named():
+            write_all(self._file, data)
+
+    @contextlib.contextmanager
+    def _named(self) -> Iterator[None]:
+        """Gives an OSError, such as that of a full disk, the name that its reader knows."""
+        try:
+            yield
+        except OSError as error:
+            error.filename = self.path
+            raise
 
     def commit(self) -> None:
         """Gives the file its name. On failure the temporary file is removed."""
         try:
             if self._like is not None:
                 _copy_attributes(self._file.fileno(), self._like)
-            self._file.close()
+            with self._named():
+                self._file.close()
             if self._temporary is not None:
                 self._rename(self._temporary)
                 self._temporary = None
