@@ -2,8 +2,10 @@
 # The oracle is the raw bytes, cut and put together by Python.
 from __future__ import annotations
 
+import fcntl
 import importlib
 import json
+import mmap
 import os
 import random
 import signal
@@ -99,6 +101,18 @@ def test_append_refuses_what_it_cannot_go_on_with_and_leaves_it(run, tmp_path):
     assert (tmp_path / "app.slip").read_bytes() == packed
     assert (tmp_path / "short.slip").read_bytes() == packed[:-3]
     assert sorted(os.listdir(tmp_path)) == ["a.log", "app.slip", "short.slip"]
+
+
+def test_a_failed_append_leaves_no_lock_while_its_error_is_kept(tmp_path):
+    # As an interactive Python keeps it: the error keeps the frames, and they the mapping of the archive.
+    path = tmp_path / "app.slip"
+    path.write_bytes(logs.compress(OLD))
+    with pytest.raises(ZeroDivisionError) as kept, assemble.replaced(path) as (file, _):
+        mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        1 // 0
+    with open(path, "rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    assert kept.tb and mapping[:5] == b"\x89SLIP"
 
 
 @pytest.mark.parametrize("kills", [15, pytest.param(200, marks=pytest.mark.long)])

@@ -72,8 +72,7 @@ def replaced(path: Any) -> Iterator[tuple[Any, AtomicFile]]:
     Whatever happens before that, a killed process too, the file stays as it was. A second one that wants to replace it waits.
     """
     while True:
-        with open(path, "rb", buffering=0) as file:
-            _lock(file)
+        with open(path, "rb", buffering=0) as file, _locked(file):
             if not _is_the_file_of(path, file):
                 continue
             with AtomicFile(path, overwrite=True, like=os.fstat(file.fileno())) as output:
@@ -83,11 +82,19 @@ def replaced(path: Any) -> Iterator[tuple[Any, AtomicFile]]:
             return
 
 
-def _lock(file: Any) -> None:
+@contextlib.contextmanager
+def _locked(file: Any) -> Iterator[None]:
+    locked = False
     with contextlib.suppress(ImportError, OSError):  # a file system without locks
         import fcntl
 
         fcntl.flock(file.fileno(), fcntl.LOCK_EX)
+        locked = True
+    try:
+        yield
+    finally:
+        if locked:  # closing does not end it while someone still holds a mapping of the file, which has a copy of the descriptor
+            fcntl.flock(file.fileno(), fcntl.LOCK_UN)
 
 
 def _is_the_file_of(path: Any, file: Any) -> bool:
