@@ -29,7 +29,6 @@ enum SlotKind : uint8_t {
   kTimeColon = 56,   // 56 + d: the same with ':'
 };
 constexpr int kMaxFraction = 9;
-constexpr int kSlotKinds = 72;
 
 // A slot's bytes in 64 bits. Bit 63 set: an interned string, whose id is in the low bits. Clear: bits 60..62 are the
 // number of leading zeros (kSpacePadded: one leading space), bits 0..59 the number.

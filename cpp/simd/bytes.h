@@ -57,14 +57,4 @@ inline uint64_t bitmap_letters(const Bytes64& bytes) {
 
 inline uint64_t bitmap_digits(const Bytes64& bytes) { return bitmap_range(bytes, '0', '9'); }
 
-// Any class of bytes that two tables can describe: a byte belongs where low[byte & 15] & high[byte >> 4] is not 0. Each of the eight bits stands
-// for one rectangle of the 16 x 16 table of bytes.
-inline uint64_t bitmap_class(const Bytes64& bytes, const uint8_t (&low)[16], const uint8_t (&high)[16]) {
-  const U8 low_table = repeat_16(low), high_table = repeat_16(high), nibble = U8::all(15);
-  return bitmap_where(bytes, [=](U8 x) {
-    const U8 high_nibble = as_u8(as_u32(x) >> 4) & nibble;
-    return (lookup_16(low_table, x & nibble) & lookup_16(high_table, high_nibble)) != U8::all(0);
-  });
-}
-
 }  // namespace slipstick::simd::SLIPSTICK_ISA_NAMESPACE

@@ -81,11 +81,9 @@ inline I64 max(I64 a, I64 b) { return select(a > b, a, b); }
 inline U64 min(U64 a, U64 b) { return select(a < b, a, b); }
 inline U64 max(U64 a, U64 b) { return select(a > b, a, b); }
 
-// Greatest and least; NaN where either is NaN (a's, if both are), b where they are equal, so of +0 and -0 the second.
+// The greater; NaN where either is NaN (a's, if both are), b where they are equal, so of +0 and -0 the second.
 inline F32 max_keep_nan(F32 a, F32 b) { return select(is_nan(a), a, max_or_second(a, b)); }
-inline F32 min_keep_nan(F32 a, F32 b) { return select(is_nan(a), a, min_or_second(a, b)); }
 inline F64 max_keep_nan(F64 a, F64 b) { return select(is_nan(a), a, max_or_second(a, b)); }
-inline F64 min_keep_nan(F64 a, F64 b) { return select(is_nan(a), a, min_or_second(a, b)); }
 
 // x held within [low, high]; a NaN stays NaN. low and high must not be NaN.
 inline F32 clamp_keep_nan(F32 x, F32 low, F32 high) { return max_or_second(low, min_or_second(high, x)); }
@@ -200,8 +198,7 @@ inline void store_first_f16(F32 x, uint16_t* p, int64_t n) { store_first_low16(f
 // ---- reductions ---------------------------------------------------------------------------------------------------------------------------
 
 // All reductions fold the vector by halves: lane i with lane i + lanes/2, then i + lanes/4, ... The order is part of the result of reduce_add,
-// so the sum of the same numbers differs between levels; reduce_add_16 and reduce_add_8 fold the vectors of a fixed-width group first, and
-// then all levels agree: 16 floats (8 doubles) are one vector of v4, two of v3, four of v2 and neon.
+// so the sum of the same numbers differs between levels.
 template <typename V, typename Fold> V fold_halves(V x, Fold fold) {
   constexpr int kWords = static_cast<int>(sizeof(typename V::Element) / 4);
   if constexpr (V::lanes >= 16) x = fold(x, swap_lanes<8 * kWords>(x));
@@ -214,25 +211,11 @@ template <typename T> T reduce_add(Vec<T> x) {
   return fold_halves(x, [](Vec<T> a, Vec<T> b) { return a + b; }).v[0];
 }
 
-// The group's vectors folded into one, by halves: parts[i] with parts[i + size / 2], and so on.
-template <typename V, int size> V fold_group(const V (&parts)[size]) {
-  V sums[size];
-  for (int i = 0; i < size; ++i) sums[i] = parts[i];
-  for (int half = size / 2; half > 0; half /= 2) {
-    for (int i = 0; i < half; ++i) sums[i] = sums[i] + sums[i + half];
-  }
-  return sums[0];
-}
 constexpr int kPartsOf16 = 16 / static_cast<int>(F32::lanes);  // vectors in a group of 16 floats, or of 8 doubles
-inline float reduce_add_16(const F32 (&parts)[kPartsOf16]) { return reduce_add(fold_group(parts)); }
-inline double reduce_add_8(const F64 (&parts)[kPartsOf16]) { return reduce_add(fold_group(parts)); }
 
 // Of floats; NaN if any lane is.
 template <typename T> T reduce_max_keep_nan(Vec<T> x) {
   return fold_halves(x, [](Vec<T> a, Vec<T> b) { return max_keep_nan(a, b); }).v[0];
-}
-template <typename T> T reduce_min_keep_nan(Vec<T> x) {
-  return fold_halves(x, [](Vec<T> a, Vec<T> b) { return min_keep_nan(a, b); }).v[0];
 }
 // Of integers of 32 and 64 bits.
 template <typename T> T reduce_max(Vec<T> x) {

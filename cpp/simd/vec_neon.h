@@ -114,8 +114,4 @@ template <int distance, typename T> Vec<T> swap_lanes(Vec<T> x) {
   if constexpr (distance == 1) return {(Lanes)vrev64q_u32(v)};
 }
 
-// A table of 16 bytes in each block of 16 lanes, and its entries at index (0..15).
-inline U8 repeat_16(const uint8_t* table) { return U8::load(table); }
-inline U8 lookup_16(U8 repeated_table, U8 index) { return {(U8::Lanes)vqtbl1q_u8((uint8x16_t)repeated_table.v, (uint8x16_t)index.v)}; }
-
 }  // namespace slipstick::simd::SLIPSTICK_ISA_NAMESPACE

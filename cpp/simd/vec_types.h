@@ -89,7 +89,6 @@ template <typename T> F64 as_f64(Vec<T> x) { return cast_lanes<double>(x); }
 template <typename T> I32 as_i32(Vec<T> x) { return cast_lanes<int32_t>(x); }
 template <typename T> U32 as_u32(Vec<T> x) { return cast_lanes<uint32_t>(x); }
 template <typename T> U64 as_u64(Vec<T> x) { return cast_lanes<uint64_t>(x); }
-template <typename T> U8 as_u8(Vec<T> x) { return cast_lanes<uint8_t>(x); }
 
 // ---- arithmetic: integers wrap around, floats round to nearest -----------------------------------------------------------------------------
 

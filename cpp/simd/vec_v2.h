@@ -126,10 +126,6 @@ template <int distance, typename T> Vec<T> swap_lanes(Vec<T> x) {
   if constexpr (distance == 1) return {(Lanes)_mm_shuffle_epi32((__m128i)x.v, 0xb1)};
 }
 
-// A table of 16 bytes in each block of 16 lanes, and its entries at index (0..15).
-inline U8 repeat_16(const uint8_t* table) { return U8::load(table); }
-inline U8 lookup_16(U8 repeated_table, U8 index) { return {(U8::Lanes)_mm_shuffle_epi8((__m128i)repeated_table.v, (__m128i)index.v)}; }
-
 }  // namespace slipstick::simd::SLIPSTICK_ISA_NAMESPACE
 
 #include "simd/vec_f16.h"

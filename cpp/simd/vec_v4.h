@@ -174,10 +174,4 @@ template <int distance, typename T> Vec<T> swap_lanes(Vec<T> x) {
   if constexpr (distance == 1) return {(Lanes)_mm512_shuffle_epi32(v, static_cast<_MM_PERM_ENUM>(0xb1))};
 }
 
-// A table of 16 bytes in each block of 16 lanes, and its entries at index (0..15).
-inline U8 repeat_16(const uint8_t* table) {
-  return {(U8::Lanes)_mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(table)))};
-}
-inline U8 lookup_16(U8 repeated_table, U8 index) { return {(U8::Lanes)_mm512_shuffle_epi8((__m512i)repeated_table.v, (__m512i)index.v)}; }
-
 }  // namespace slipstick::simd::SLIPSTICK_ISA_NAMESPACE
