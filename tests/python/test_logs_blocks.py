@@ -35,20 +35,6 @@ def made_log(lines, seed=SEED):
 OLD, NEW = made_log(800), made_log(500, 1)
 
 
-@pytest.fixture
-def run(tmp_path, monkeypatch, capfdbinary):
-    """Runs the command in a scratch folder and returns its status, output and errors."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*words):
-        capfdbinary.readouterr()
-        status = cli.main(list(words))
-        got = capfdbinary.readouterr()
-        return status, got.out, got.err.decode()
-
-    return run
-
-
 # append
 
 

@@ -10,7 +10,7 @@ from format_reader import read
 from format_reader.numbers import hash32, hash64
 
 import slipstick
-from slipstick import cli, logs
+from slipstick import logs
 from slipstick._core import logs as core
 
 SEED = 20261126
@@ -20,20 +20,6 @@ HEX_LINES = [b"%064x\n" % MADE.getrandbits(256) for _ in range(400)]
 
 
 # An archive of small blocks, written by hand
-
-
-@pytest.fixture
-def run(tmp_path, monkeypatch, capfdbinary):
-    """Runs the command in a scratch folder and returns its status, output and errors."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*words):
-        capfdbinary.readouterr()
-        status = cli.main(list(words))
-        got = capfdbinary.readouterr()
-        return status, got.out, got.err.decode()
-
-    return run
 
 
 def varint(value):

@@ -148,6 +148,43 @@ def test_threads_that_share_an_archive_read_what_one_reads(archive_path):
         assert together(look) == [alone] * THREADS
 
 
+def test_frames_of_zstd_are_the_same_from_every_thread(raw):
+    # Threads pass the idle compressors of a level around: one that gave up a frame halfway must not spoil the next.
+    codec = slipstick.logs._codec
+    noise = np.random.default_rng(5).bytes(1 << 20)
+    prefix, behind = raw[:40_000], raw[20_000:60_000]
+
+    def work(thread):
+        frames = [
+            codec.compress(raw[:50_000], 3),
+            codec.compress_below(noise, b"", 3, 300_000, 0),
+            codec.compress_below(raw, b"", 3, len(raw), 0),
+            codec.compress_below(behind, prefix, 3, len(behind), 0),
+        ]
+        assert frames[1] == b"", "noise is larger than the limit"
+        assert codec.decompress(frames[0], 50_000) == raw[:50_000]
+        assert codec.decompress(frames[2], len(raw)) == raw
+        assert codec.decompress_behind(frames[3], prefix, len(behind)) == behind
+        with pytest.raises(slipstick.CorruptArchiveError):
+            codec.decompress(frames[0][:-9], 50_000)
+        return frames
+
+    alone = work(0)
+    assert together(lambda thread: [work(thread) for _ in range(5)]) == [[alone] * 5] * THREADS
+
+
+def test_packing_in_threads_gives_what_one_gives(raw):
+    text = raw + np.random.default_rng(6).bytes(200_000) + raw[::-1]
+
+    def work(thread):
+        packed = logs.compress(text, level="fast", threads=1 + thread % 3)
+        assert logs.decompress(packed, threads=1 + thread % 3) == text
+        return packed
+
+    alone = work(0)
+    assert together(work) == [alone] * THREADS
+
+
 def test_rows_that_threads_add_to_one_sketched_state_are_all_in_it():
     # Sums of small integers are exact in any order, and so are those of a CountSketch.
     rows, columns, chunks = 64, 6, 25

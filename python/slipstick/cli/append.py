@@ -50,11 +50,11 @@ def _append(target: str, paths: list[str], arguments: argparse.Namespace) -> Non
             raise Complaint("is not a regular file; append needs one")
     with replaced(target) as (file, output):
         data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        for piece in appended(data, _raw(target, paths, arguments), level=arguments.level, threads=arguments.threads or 0):
+        for piece in appended(data, _raw(paths, arguments), level=arguments.level, threads=arguments.threads or 0):
             output.write(piece)
 
 
-def _raw(target: str, paths: list[str], arguments: argparse.Namespace) -> Iterator[bytes]:
+def _raw(paths: list[str], arguments: argparse.Namespace) -> Iterator[bytes]:
     for path in paths:
         with _files.blamed(path), _files.open_input(path) as source, source.progress(arguments.quiet) as progress:
             if source.source.format == "slipstick":
