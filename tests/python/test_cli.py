@@ -316,6 +316,32 @@ def test_inputs_of_the_wrong_kind_are_named_for_what_they_are(transcript):
     """)
 
 
+def test_a_damaged_archive_points_to_recover(transcript):
+    transcript("""
+        $ slipstick compress app.log
+        $ head -c 100 app.log.slip > cut.slip
+        $ slipstick test cut.slip
+        2> slipstick: cut.slip: archive: the input is truncated: it ends at byte 100, inside an archive; slipstick recover saves its whole blocks
+        ? 2
+        $ slipstick recover cut.slip
+        2> slipstick: cut.slip: has no whole block in its 100 bytes
+        ? 2
+        $ slipstick recover app.log.slip 2>&1 | sed 's/blocks*, .*/block/'
+        slipstick: app.log.slip: 1 whole block
+    """)
+
+
+def test_what_needs_a_file_says_so(transcript):
+    transcript("""
+        $ slipstick info
+        2> slipstick: info: no FILE given; see slipstick info --help
+        ? 2
+        $ slipstick info -
+        2> slipstick: -: is a stream; info needs a file
+        ? 2
+    """)
+
+
 def test_devices_are_written_not_replaced(transcript):
     transcript("""
         $ slipstick compress -o /dev/null app.log
