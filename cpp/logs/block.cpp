@@ -78,8 +78,9 @@ std::string text_stream(std::string_view text, Level level, SwitchedOff off, Byt
   return out;
 }
 
-// The text with random digits taken out of it, or as it is, whichever is smaller. To pack it as it is would take longer than all else: of
-// many hexadecimal digits that zstd makes no smaller, no level makes less than their bits, so there it is not tried.
+// The text with random digits taken out of it, or as it is, whichever is smaller. To pack it as it is would take longer than all else, so it is
+// not tried where most of it are hexadecimal digits and zstd -3 finds nothing: neither in their bits, nor in the text, where it sees repeats of
+// fewer digits.
 void put_text(std::string& out, std::string_view text, Level level, SwitchedOff off, ByteCodec& codec) {
   DigitParts parts;
   if (!take_digits(text, parts)) {
@@ -88,8 +89,9 @@ void put_text(std::string& out, std::string_view text, Level level, SwitchedOff 
   }
   std::string without;
   put_stream(without, kStreamDigits, parts.layouts + text_stream(parts.rest, level, off, codec) + parts.digits, text.size());
-  const bool sure =
-      parts.hexadecimal && parts.digits.size() >= kSureDigits && codec.compress(parts.digits, kFastZstd).size() >= parts.digits.size();
+  const bool sure = parts.hexadecimal && parts.digits.size() >= kSureDigits && parts.rest.size() <= text.size() / 2 &&
+                    codec.compress(parts.digits, kFastZstd).size() >= parts.digits.size() &&
+                    codec.compress(text, kFastZstd).size() >= without.size();
   const std::string whole = sure ? std::string() : text_stream(text, level, off, codec);
   out += sure || without.size() < whole.size() ? without : whole;
 }

@@ -41,7 +41,7 @@ constexpr size_t kLeastGroup = 2;       // of other groups beside them
 constexpr size_t kLeastDigits = 16;     // of all groups
 constexpr int kLeastOf16 = 7;           // different ones; 16 random digits have fewer once in 1000 times
 constexpr size_t kLeastBase64 = 40;
-constexpr int kLeastOf64 = 24;          // different ones in the first 40, which have fewer once in 200 times if they are random
+constexpr int kLeastOf64 = 24;          // different ones in the first 40, which have fewer once in 700 times if they are random
 constexpr size_t kLeastOfLayout = 128;  // bytes of all its runs
 constexpr size_t kLeastShare = 16;      // a sixteenth of the text
 constexpr std::string_view kSeparators = "-/:";
@@ -248,7 +248,7 @@ bool is_alike(std::string_view text, const std::vector<Run*>& runs, size_t from,
 void trim(std::string_view text, std::vector<Run>& runs, Keys& keys) {
   std::vector<std::vector<Run*>> of_layout(keys.size());
   for (Run& run : runs) of_layout[run.layout].push_back(&run);
-  for (size_t layout = 0; layout < of_layout.size(); ++layout) {   // what is left may be a new layout, and its turn comes
+  for (size_t layout = 0; layout < of_layout.size(); ++layout) {   // what is left may be a new layout, whose turn comes
     const std::string_view key = keys[layout];
     const size_t first = key.find_first_of(kSeparators), last = key.find_last_of(kSeparators), size = key.size() - 1;
     if (first == std::string_view::npos) continue;

@@ -21,7 +21,7 @@ struct DigitParts {
   bool hexadecimal = true;  // all digits: two are a byte, so that a byte codec sees whether they are random
 };
 
-// Takes out what looks random and stands in the text once: what comes again is cheaper as a repeat. False, with no parts, where that is
+// Takes out what looks random and stands in the text once: what comes again is cheaper as a repeat. False where that is
 // less than a sixteenth of the text. In linear time but for a sort of what was found.
 bool take_digits(std::string_view text, DigitParts& parts);
 

@@ -321,7 +321,7 @@ def test_a_damaged_archive_points_to_recover(transcript):
         $ slipstick compress app.log
         $ head -c 100 app.log.slip > cut.slip
         $ slipstick test cut.slip
-        2> slipstick: cut.slip: archive: the input is truncated: it ends at byte 100, inside an archive; slipstick recover saves its whole blocks
+        2> slipstick: cut.slip: archive: the input is truncated: it ends at byte 100, inside an archive; slipstick recover saves what whole blocks it has
         ? 2
         $ slipstick recover cut.slip
         2> slipstick: cut.slip: has no whole block in its 100 bytes
@@ -927,6 +927,27 @@ def test_help_is_folded_to_the_terminal(folder, verb, columns):
     assert max(map(len, folded.splitlines())) <= min(columns, 80)
     if columns >= 80:
         assert shown.replace("\r\n", "\n") == wide
+
+
+@pytest.mark.parametrize("columns", [40, 60])
+def test_the_overview_is_folded_to_the_terminal(folder, columns):
+    status, shown = on_terminal(["--help"], folder, subprocess.DEVNULL, stdout_too=True, columns=columns)
+    assert status == 0 and shown.split() == run("--help", cwd=folder).stdout.decode().split()
+    before, _, after = shown.replace("\r\n", "\n").partition("examples:")
+    assert max(map(len, [*before.splitlines(), *after.partition("exit status")[2].splitlines()])) <= columns
+
+
+def test_a_suggested_command_can_be_copied(folder):
+    (folder / "my log.txt").write_bytes(b"a\n")
+    assert b"slipstick compress 'my log.txt'" in run("my log.txt", cwd=folder).stderr
+
+
+def test_a_bad_time_is_told_without_control_codes(folder):
+    (folder / "a.log").write_bytes(b"a\n")
+    run("compress", "a.log", cwd=folder)
+    for text in ("a\x1b[31mb", b"\xff"):
+        refused = run("cat", "--after", text, "a.log.slip", cwd=folder)
+        assert refused.returncode == 2 and b"\x1b" not in refused.stderr and b"parse_" not in refused.stderr
 
 
 def test_help_prints_defaults(folder):

@@ -54,6 +54,16 @@ def test_digests_that_come_again_cost_a_repeat():
     assert twice - once < 200 * 20
 
 
+@pytest.mark.parametrize("width", [7, 8])
+def test_pairs_of_known_identifiers_stay_text(width):
+    """Of which every pair is new, so that nothing repeats that a look at whole runs or at their bits would find."""
+    pool = [digits(width) for _ in range(4096)]
+    raw = "".join(f"hit {MADE.choice(pool)}{MADE.choice(pool)}{MADE.choice(pool)} ok\n" for _ in range(60000)).encode()
+    packed = logs.compress(raw, level="default")
+    assert logs.decompress(packed) == raw
+    assert len(packed) < 440_000  # their places in the pool are 270 000, all bits of their digits 630 000 and 720 000
+
+
 @pytest.mark.parametrize("level", logs.LEVELS)
 @pytest.mark.parametrize("alphabet", [UPPER, BASE64, BASE64[:-2] + "-_"], ids=["upper", "base64", "base64url"])
 def test_other_alphabets(level, alphabet):

@@ -126,6 +126,42 @@ def test_one_row_without_dimensions_and_no_rows():
         assert none.shape == (0, 4) and none.dtype == np.float64
 
 
+@pytest.mark.filterwarnings("error")
+def test_no_pairs_and_negative_exponents_give_no_warning():
+    none = np.empty(0, np.float32)
+    assert np.isnan(losses.dpo_loss(none, none, none, none)) and losses.dpo_loss(none, none, none, none).dtype == np.float32
+    for seed in range(9):
+        assert np.isfinite(losses.ens_loss(np.linspace(-1, 1, 64), seed=seed, step=0, exponent=-0.7))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_wide_margins_do_not_overflow(dtype):
+    torch = pytest.importorskip("torch")
+    hidden, weight, targets = np.ones((1, 1), dtype), np.array([[0], [93]], dtype), np.array([0])
+    tensors = torch.tensor(hidden, requires_grad=True), torch.tensor(weight), torch.tensor(targets)
+    for loss, options, wanted in ((losses.ldr_kl_loss, {"margin": 0.5}, 93.5 - np.log(2)), (losses.z_score_loss, {"alpha": 93.0}, None)):
+        of_tensors = loss(*tensors, **options)
+        of_tensors.backward()
+        assert torch.isfinite(tensors[0].grad).all()
+        assert loss(hidden, weight, targets, **options) == pytest.approx(of_tensors.item(), rel=1e-6)
+        assert wanted is None or of_tensors.item() == pytest.approx(wanted, rel=1e-6)
+
+
+def test_a_baseline_is_a_number_of_the_library():
+    a, desirable = np.zeros(2), np.array([True, False])
+    for baseline in (None, np.ma.masked, "abc"):
+        with pytest.raises(TypeError, match="kto_loss: baseline"):
+            losses.kto_loss(a, a, desirable, baseline)
+
+
+def test_two_heads_of_mixed_types_are_float32_unless_one_is_float64():
+    arrays = family.inputs("float32")
+    hidden, weight = arrays["hidden"], arrays["weight"]
+    for other, wanted in (("float16", "float32"), ("float64", "float64")):
+        got = losses.distillation_loss(hidden.astype(other), weight, hidden, weight)
+        assert got.dtype.name == wanted
+
+
 def test_numbers_of_numpy_leave_the_dtype_alone():
     arrays = family.inputs("float32")
     half, two = np.float64(0.5), np.float64(2)

@@ -11,8 +11,7 @@ from . import _messages, _signals, _verbs
 OVERVIEW = """\
 usage: slipstick VERB [OPTIONS] FILE...
 
-Keeps logs whole at a fraction of the size that xz needs.
-
+{purpose}
 verbs:
 {verbs}
 options:
@@ -22,8 +21,9 @@ examples:
   slipstick cat app.log.slip | less   read it
   slipstick info app.log.slip         see what it took
 
-exit status: 0 done, 1 nothing found (verbs that search), 2 an error
-"""
+{status}"""
+PURPOSE = "Keeps logs whole at a fraction of the size that xz needs."
+STATUS = "exit status: 0 done, 1 nothing found (verbs that search), 2 an error"
 
 
 OPTIONS = {
@@ -100,9 +100,10 @@ def _unknown(word: str) -> str:
     if word.startswith("-"):
         return f"option {shown}{similar(word, ('--version', '--help'))}"
     if os.path.isfile(word):
-        return (
-            f"verb {shown}; the file of that name may follow one, as in slipstick {'cat' if word.endswith('.slip') else 'compress'} {shown}"
-        )
+        from shlex import quote
+
+        verb = "cat" if word.endswith(".slip") else "compress"
+        return f"verb {shown}; the file of that name may follow one, as in slipstick {verb} {quote(shown)}"
     other = _verbs.OTHER_NAMES.get(word)
     return f"verb {shown}" + (f" (similar: {other})" if other else similar(word, _verbs.SUMMARIES))
 
@@ -121,11 +122,11 @@ def _run(name: str, words: list[str]) -> int:
 
 
 def _overview() -> str:
-    from ._parser import HELP_WIDTH, entry
+    from ._parser import HELP_WIDTH, entry, fold
 
     width = _messages.line_width(HELP_WIDTH)
     verbs, options = ("".join(entry(name, (text,), width) for name, text in each.items()) for each in (_verbs.SUMMARIES, OPTIONS))
-    return OVERVIEW.format(verbs=verbs, options=options)
+    return OVERVIEW.format(purpose=fold(PURPOSE, width), verbs=verbs, options=options, status=fold(STATUS, width))
 
 
 def _silence_stdout() -> None:

@@ -115,7 +115,7 @@ class Status:
         except RuntimeError as error:  # the core found itself in a state that cannot be
             self._fail(path, f"internal error, please report it: {reason(error)}")
         except CorruptArchiveError as error:
-            self._fail(path, f"{reason(error)}; slipstick recover saves its whole blocks")
+            self._fail(path, f"{reason(error)}; slipstick recover saves what whole blocks it has")
         except (Complaint, ValueError, MemoryError) as error:  # the library's errors are ValueErrors
             self._fail(path, reason(error))
 

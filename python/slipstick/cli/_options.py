@@ -8,6 +8,7 @@ import re
 from slipstick._arguments import MOST_THREADS
 from slipstick.logs import LEVELS
 
+from . import _messages
 from ._parser import Option
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)(?:([kmgt])(ib|b)?|b)?", re.IGNORECASE)
@@ -57,8 +58,8 @@ def parse_time(text: str) -> str:
     parse_filled(text)
     try:
         core.Grep(core.Archive(core.Compressor("fast").finish()), b"", since=text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
+    except (TypeError, ValueError) as error:  # TypeError: of bytes that are no text
+        raise argparse.ArgumentTypeError(_messages.display(str(error).splitlines()[0])) from None
     return text
 
 

@@ -171,7 +171,7 @@ def help_option(verb: Verb) -> Option:
 
 
 def format_help(verb: Verb, *, full: bool) -> str:
-    """The help of a verb, folded to the terminal, but for its examples: they are there to be copied."""
+    """The help of a verb, folded to the terminal, but for usage and examples: they are there to be copied."""
     width = line_width(HELP_WIDTH)
     usage = [f"slipstick {verb.name} [OPTIONS] {operands}".rstrip() for operands in verb.operands]
     parts = ["usage: " + "\n       ".join(usage) + "\n"]

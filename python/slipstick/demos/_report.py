@@ -46,7 +46,7 @@ class Report:
         beside = sum(widths) + 2 * len(widths) <= width
         lines = []
         for cells in (self.head, *self.rows):
-            figures = "  ".join(cell.rjust(width) for cell, width in zip(cells[1:], widths[1:]))
+            figures = "  ".join(cell.rjust(wide) for cell, wide in zip(cells[1:], widths[1:]))
             if beside:
                 lines.append(f"  {cells[0].ljust(widths[0])}  {figures}".rstrip())
             else:

@@ -108,6 +108,13 @@ def silent(x: Array) -> Any:
 # ---- making arrays ------------------------------------------------------------------------------------------------------------------------
 
 
+def promoted(x: Array, y: Array) -> Any:
+    """The dtype of a product of two arrays: of NumPy's, that of both, else float64 if one has it, else float32."""
+    if is_torch(x):
+        return library(x).promote_types(x.dtype, y.dtype)
+    return x.dtype if x.dtype == y.dtype else np.dtype(np.float64 if np.float64 in (x.dtype, y.dtype) else np.float32)
+
+
 def astype(x: Array, dtype: Any) -> Array:
     return x.to(dtype) if is_torch(x) else x.astype(dtype, copy=False) if isinstance(x, np.ndarray) else x.astype(dtype)
 
@@ -158,10 +165,9 @@ def linspace(first: float, last: float, count: int, x: Array) -> Array:
     return torch.linspace(first, last, count, dtype=x.dtype, device=x.device)
 
 
-def keep_rows(x: Array, counts: Array) -> Array:
-    """(rows, n), 0 in the rows that do not count."""
-    xp = library(x)
-    return xp.where(counts.reshape(-1, 1), x, 0.0 if is_torch(x) else x.dtype.type(0))
+def where(keep: Array, x: Array, other: float = 0.0) -> Array:
+    """x where it is kept, elsewhere a number, in the dtype of x, from which NumPy 1 departs where x has no dimensions."""
+    return library(x).where(keep, x, other if is_torch(x) else x.dtype.type(other))
 
 
 # ---- formulas -----------------------------------------------------------------------------------------------------------------------------
@@ -183,7 +189,7 @@ def softplus(x: Array) -> Array:
         return np.logaddexp(x.dtype.type(0), x)
     import torch
 
-    return torch.nn.functional.softplus(x, threshold=100.0)
+    return torch.nn.functional.softplus(x, threshold=40.0)  # where e^-x is below the last bit of x, and e^x far from overflow
 
 
 def log_sigmoid(x: Array) -> Array:

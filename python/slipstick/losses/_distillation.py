@@ -9,7 +9,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from . import _head
-from ._arrays import Array, as_autocast, dtype_name, keep_rows, library, log_softmax, stop_gradient, taken, whole_numbers
+from ._arrays import Array, as_autocast, dtype_name, library, log_softmax, stop_gradient, taken, where, whole_numbers
 from ._gathered_logits import gathered_logits
 from ._labels import check_labels
 from ._rows import Rows, check_choice, check_number, check_reduction, reduce_losses
@@ -228,7 +228,7 @@ def _subset_divergence(
         hidden, weight = as_autocast(hidden, weight)
         flat = hidden.reshape(-1, hidden.shape[-1])
         if counts is not None:  # a NaN in a row that does not count reaches no gradient
-            flat = keep_rows(flat, counts)
+            flat = where(counts.reshape(-1, 1), flat)
         logits = gathered_logits(flat, weight, bias, subset.reshape(len(flat), subset.shape[-1])) * (scale / temperature)
         if softcap is not None:
             logits = softcap / temperature * library(logits).tanh(logits / (softcap / temperature))

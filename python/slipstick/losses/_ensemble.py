@@ -7,7 +7,7 @@ from typing import Any
 
 from slipstick import _core
 
-from ._arrays import Array, astype, beside, floats, in_order, library, order_of, stop_gradient
+from ._arrays import Array, astype, beside, floats, in_order, library, order_of, silent, stop_gradient
 from ._rows import check_number, check_reduction, reduce_losses
 
 PURPOSE = 0x456E734C  # "EnsL": this use of a seed has its own random stream
@@ -46,7 +46,8 @@ def ens_loss(margins: Array, *, seed: int, step: int, exponent: float = 0.0, red
     xp = library(margins)
     flat = stop_gradient(margins).reshape(-1)
     normals = beside(_normals(seed, step, flat.shape[0], xp), flat)
-    box_cox = xp.exp(normals) if exponent == 0 else xp.clip(1 + exponent * normals, 0, None) ** (1 / exponent)
+    with silent(flat):  # 0 to a negative power is infinite
+        box_cox = xp.exp(normals) if exponent == 0 else xp.clip(1 + exponent * normals, 0, None) ** (1 / exponent)
     derivatives = xp.empty_like(flat)
     derivatives[order_of(flat)] = astype(in_order(xp.clip(-box_cox, -1, None)), flat.dtype)
     derivatives = xp.where(flat > 1, derivatives / xp.where(flat > 1, flat, 1.0), derivatives) - 1e-6

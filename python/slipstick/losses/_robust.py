@@ -12,6 +12,7 @@ from ._arrays import (
     Array,
     arange,
     astype,
+    dtype_name,
     gather,
     library,
     linspace,
@@ -242,6 +243,8 @@ def lagged_aldr_kl_loss(
         scale=scale,
         workspace=workspace,
     )
+    if not dtype_name(temperatures).startswith(("float", "bfloat")):
+        raise TypeError(f"{name}: temperatures has dtype {dtype_name(temperatures)}; expected a floating one")
     if temperatures.shape != targets.shape:
         raise ValueError(f"{name}: temperatures has shape {tuple(temperatures.shape)}; expected that of targets, {tuple(targets.shape)}")
     log_classes = math.log(max(2, chunks.classes))

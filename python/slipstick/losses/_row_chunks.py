@@ -14,9 +14,8 @@ from typing import Any
 from slipstick._arguments import is_torch
 
 from . import _head
-from ._arrays import Array, astype, dtype_name, library, linear, new_zeros, stop_gradient, sums_by_class, wide, without_autocast
+from ._arrays import Array, astype, dtype_name, library, linear, new_zeros, stop_gradient, sums_by_class, taken, wide, without_autocast
 from ._labels import check_labels
-from ._numpy import plain_array
 from ._rows import check_head, check_reduction, reduce_losses
 
 COPIES = 8  # arrays of the size of a chunk of logits that a loss and its backward hold at once
@@ -48,8 +47,7 @@ class ChunkedRows:
     ) -> None:
         check_reduction(name, reduction)
         hidden, weight, targets = check_head(name, hidden, weight, targets, bias)
-        if bias is not None and not is_torch(hidden):
-            bias = plain_array(name, "bias", bias)
+        hidden, bias = taken(name, hidden=hidden, bias=bias)
         if bias is not None and bias.shape != weight.shape[:1]:
             raise ValueError(f"{name}: bias has shape {tuple(bias.shape)}; expected {tuple(weight.shape[:1])}")
         cap = 0.0 if softcap is None else _head.number(name, "softcap", softcap)

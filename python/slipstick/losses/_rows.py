@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from slipstick._arguments import is_torch
 
-from ._arrays import Array, astype, dtype_name, has_tensor, library, silent, whole_numbers, wide
+from ._arrays import Array, astype, dtype_name, has_tensor, library, silent, where, whole_numbers, wide
 from ._head import call_as
 from ._head import check_number as check_number
 from ._numpy import plain_array
@@ -79,7 +79,7 @@ class Rows:
         return self.where_counted(self.statistics.target - self.statistics.lse, HARMLESS_LOG_PROB)
 
     def where_counted(self, values: Array, ignored: float = 0.0) -> Array:
-        return values if self.counts is None else library(values).where(self.counts, values, ignored)
+        return values if self.counts is None else where(self.counts, values, ignored)
 
     def reduce(self, losses: Array) -> Array:
         counts = None if self.counts is None else self.counts.reshape(self.shape)
@@ -94,13 +94,15 @@ def reduce_losses(losses: Array, counts: Array | None, reduction: str, dtype: An
     if dtype is not None and not is_torch(losses):
         losses = astype(losses, dtype)
     if counts is not None:
-        losses = library(losses).where(counts, losses, 0.0)
+        losses = where(counts, losses)
     if reduction == "none":
         return losses
     if reduction == "sum":
         return losses.sum()
+    if counts is None:
+        return losses.mean() if is_torch(losses) or losses.size else losses.dtype.type("nan")
     with silent(losses):
-        return losses.mean() if counts is None else losses.sum() / astype(counts.sum(), losses.dtype)
+        return losses.sum() / astype(counts.sum(), losses.dtype)
 
 
 def check_reduction(name: str, reduction: str, allowed: tuple[str, ...] = REDUCTIONS) -> None:

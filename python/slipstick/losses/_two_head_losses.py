@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from slipstick._arguments import is_torch
 
 from . import _head
-from ._arrays import Array, as_autocast, astype, has_tensor, library, wide
+from ._arrays import Array, as_autocast, astype, has_tensor, library, promoted, wide
 from ._labels import check_labels
 from ._numpy import TwoNumpyHeads, compute_two_heads
 from ._rows import check_head, check_number, check_reduction, reduce_losses
@@ -57,7 +57,7 @@ def same_precision(*heads: Head) -> list[Head]:
     flat = []
     for hidden, weight, bias in heads:
         hidden, weight = as_autocast(hidden, weight)
-        kind = library(hidden).promote_types(hidden.dtype, weight.dtype)
+        kind = promoted(hidden, weight)
         flat.append(Head(astype(hidden.reshape(-1, hidden.shape[-1]), kind), astype(weight, kind), bias))
     double = library(flat[0].hidden).float64
     if any(head.hidden.dtype == double for head in flat):

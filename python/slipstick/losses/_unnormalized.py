@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from ._arrays import Array, astype, dtype_name, keep_rows, library, linear, logsumexp, stop_gradient, taken, whole_numbers
+from ._arrays import Array, astype, dtype_name, library, linear, logsumexp, stop_gradient, taken, where, whole_numbers
 from ._gathered_logits import gathered_logits
 from ._labels import check_labels
 from ._rows import check_head, check_number, check_reduction, reduce_losses
@@ -64,7 +64,7 @@ def compositional_likelihood_loss(
     samples = xp.where(check_labels(name, samples, classes, None, "samples"), samples, 0)
     counts = check_labels(name, targets, classes, ignore_index)
 
-    flat = keep_rows(hidden.reshape(-1, hidden.shape[-1]), counts)
+    flat = where(counts.reshape(-1, 1), hidden.reshape(-1, hidden.shape[-1]))
     labels = xp.where(counts, targets, 0).reshape(-1, 1)
     label_logits = gathered_logits(flat, weight, bias, labels)[:, 0].reshape(targets.shape)
     dtype = label_logits.dtype
