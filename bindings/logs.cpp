@@ -80,9 +80,10 @@ class HostCodec : public logs::ByteCodec {
     nb::gil_scoped_acquire acquire;
     return sized(call(decompress_, data, raw_size), raw_size);
   }
-  std::string compress_below(std::string_view data, std::string_view prefix, int level, size_t limit, size_t uncounted) override {
+  std::string compress_below(std::string_view data, std::string_view prefix, int level, size_t limit, size_t uncounted,
+                             size_t first) override {
     nb::gil_scoped_acquire acquire;
-    return call(compress_below_, data, prefix, level, limit, uncounted);
+    return call(compress_below_, data, prefix, level, limit, uncounted, first);
   }
   std::string decompress_behind(std::string_view data, std::string_view prefix, size_t raw_size) override {
     nb::gil_scoped_acquire acquire;
@@ -312,7 +313,7 @@ void bind_logs(nb::module_& module) {
       },
       "compress"_a, "decompress"_a, "compress_below"_a, "decompress_behind"_a,
       "Give the functions that do zstd: compress(data, level), decompress(data, raw_size), compress_below(data, prefix, level, limit, "
-      "uncounted), decompress_behind(data, prefix, raw_size).");
+      "uncounted, first), decompress_behind(data, prefix, raw_size).");
 
   module.def(
       "technique_names", [](const std::string& level) { return logs::technique_names(logs::level_of(level)); }, "level"_a,

@@ -25,6 +25,7 @@ constexpr size_t kSampleBytes = 256 * 1024;      // what the lexer's options are
 constexpr size_t kFastSampleBytes = 48 * 1024;
 constexpr size_t kSureDigits = 64 * 1024;        // bytes; what marks and layouts cost is nothing beside them
 constexpr size_t kWorthContinuing = 32;          // bytes; more would add up to more than zstd -3 of the whole file over many blocks
+constexpr uint64_t kZstdBlockBytes = 128 * 1024;
 constexpr size_t kBlockCosts = 128;              // a block's header, its part of the footer, and what zstd takes to begin anew: 43 + 85
 
 // Tries the lexer's options on a part of the block and takes those that pack it best.
@@ -197,9 +198,9 @@ uint64_t count_lines(std::string_view raw) {
 // each must make up for kBlockCosts. A model's payload that is not so much smaller than the block's own frame meets what zstd alone can
 // do. There, what has repeats gains far more at a better level, and what has none and is hurt by accidental ones, by its bytes' frequencies;
 // what gains by neither is trimmed, which leaves 2 to 3 of the 3 bytes and more that zstd puts in front of each 128 KiB: some 500 a block.
-// Stored bytes lack those 768 altogether. What zstd's window gives the next block, and more, a continued block has. Not bounded is the
-// effect of where zstd's own blocks begin: it is none on binary data, and by accident either way on text.
-PackedBlock pack_block(std::string_view raw, Level level, ByteCodec& codec, std::string_view prefix) {
+// Stored bytes lack those 768 altogether. What zstd's window gives the next block, and more, a continued block has. zstd's own blocks
+// begin where they would in the whole input, in case its bytes change there.
+PackedBlock pack_block(std::string_view raw, Level level, ByteCodec& codec, std::string_view prefix, uint64_t offset) {
   PackedBlock best{Method::stored, {}, {}};
   if (raw.empty()) return best;
   size_t best_size = raw.size();
@@ -216,7 +217,8 @@ PackedBlock pack_block(std::string_view raw, Level level, ByteCodec& codec, std:
   }
   // zstd -3 is given up as soon as it is larger; of most logs that is after a small part. Behind its first window it makes of a block
   // what it would also make of it in the middle of the file: so where it is not given up there, the block may be worth continuing.
-  std::string packed = codec.compress_below(raw, {}, kFastZstd, best_size - 1 + kBlockCosts, prefix.empty() ? 0 : kPrefixBytes);
+  const size_t first = static_cast<size_t>(-offset % kZstdBlockBytes);
+  std::string packed = codec.compress_below(raw, {}, kFastZstd, best_size - 1 + kBlockCosts, prefix.empty() ? 0 : kPrefixBytes, first);
   if (!packed.empty()) {
     const int better = better_zstd(level);
     if (packed.size() < best_size + kBlockCosts) {
@@ -227,7 +229,7 @@ PackedBlock pack_block(std::string_view raw, Level level, ByteCodec& codec, std:
       }
     }
     if (!prefix.empty() && best_size > kWorthContinuing) {
-      std::string payload = pack_continued(raw, prefix, best_size - kWorthContinuing, better, codec);
+      std::string payload = pack_continued(raw, prefix, best_size - kWorthContinuing, better, first, codec);
       if (!payload.empty()) best = {Method::continued, std::move(payload), {}};
     }
   }

@@ -25,8 +25,8 @@ struct PackedBlock {
 
 // Payload and index are at most what the block takes under zstd -3, less what trimming leaves of that (trimmed.h), and at most the block
 // itself: see pack_block. Models' results are decoded and compared first. `prefix`: the end of the block before it (prefix_of), without
-// which the block is independent.
-PackedBlock pack_block(std::string_view raw, Level level, ByteCodec& codec, std::string_view prefix = {});
+// which the block is independent. `offset`: where the block begins in the input.
+PackedBlock pack_block(std::string_view raw, Level level, ByteCodec& codec, std::string_view prefix = {}, uint64_t offset = 0);
 
 // The size of the block's payload under the level's model, without some techniques: it cannot be read.
 size_t ablated_size(std::string_view raw, Level level, SwitchedOff off, ByteCodec& codec);

@@ -52,7 +52,8 @@ struct Compressor::State {
     parallel_for(static_cast<int64_t>(ends.size()), threads, [&](int64_t i) {
       size_t from = i == 0 ? 0 : ends[static_cast<size_t>(i - 1)];
       std::string_view raw = input.substr(from, ends[static_cast<size_t>(i)] - from);
-      PackedBlock block = pack_block(raw, level, codec, i == 0 ? std::string_view(prefix) : prefix_of(input.substr(0, from)));
+      PackedBlock block =
+          pack_block(raw, level, codec, i == 0 ? std::string_view(prefix) : prefix_of(input.substr(0, from)), raw_bytes + from);
       BlockHeader header{block.method,
                          raw.size(),
                          count_lines(raw),

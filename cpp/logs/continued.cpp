@@ -20,6 +20,7 @@ constexpr int kZstdLevel = 3;
 // Repeats and what they leave, as they are written.
 struct Pieces {
   std::string repeats, literals;
+  size_t first = 0;   // of the literals, see ByteCodec
 };
 
 Pieces cut_repeats(std::string_view raw, std::string_view prefix) {
@@ -41,7 +42,7 @@ Pieces cut_repeats(std::string_view raw, std::string_view prefix) {
 }
 
 std::string pack_pieces(const Pieces& pieces, std::string_view prefix, size_t limit, int level, ByteCodec& codec) {
-  const auto& [repeats, literals] = pieces;
+  const auto& [repeats, literals, first] = pieces;
   std::string out;
   std::string packed = repeats.empty() ? std::string() : codec.compress(repeats, kZstdLevel);
   const bool pays = packed.size() < repeats.size();
@@ -49,7 +50,7 @@ std::string pack_pieces(const Pieces& pieces, std::string_view prefix, size_t li
   if (literals.empty()) {
     put_stream(out, kStreamStored, literals, 0);
   } else {
-    packed = codec.compress_below(literals, prefix, level, limit, 0);
+    packed = codec.compress_below(literals, prefix, level, limit, 0, first);
     if (packed.empty()) return {};
     const std::string trimmed = trim_frame(packed, literals.size());
     put_stream(out, trimmed.empty() ? kStreamContinued : kStreamTrimmed, trimmed.empty() ? packed : trimmed, literals.size());
@@ -60,8 +61,8 @@ std::string pack_pieces(const Pieces& pieces, std::string_view prefix, size_t li
 
 }  // namespace
 
-std::string pack_continued(std::string_view raw, std::string_view prefix, size_t limit, int better_level, ByteCodec& codec) {
-  Pieces pieces{{}, std::string(raw)};
+std::string pack_continued(std::string_view raw, std::string_view prefix, size_t limit, int better_level, size_t first, ByteCodec& codec) {
+  Pieces pieces{{}, std::string(raw), first};
   std::string best = pack_pieces(pieces, prefix, limit, kZstdLevel, codec);
   if (Pieces cut = cut_repeats(raw, prefix); !cut.repeats.empty()) {
     std::string other = pack_pieces(cut, prefix, best.empty() ? limit : best.size() - 1, kZstdLevel, codec);

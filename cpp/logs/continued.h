@@ -30,8 +30,8 @@ template <class IsContinued, class Body> void for_each_in_runs(size_t count, int
 }
 
 // The payload of `raw` behind `prefix`, which is not empty. Empty if under zstd -3 it would be larger than `limit`; it may become still
-// smaller under `better_level`.
-std::string pack_continued(std::string_view raw, std::string_view prefix, size_t limit, int better_level, ByteCodec& codec);
+// smaller under `better_level`. `first`: see ByteCodec.
+std::string pack_continued(std::string_view raw, std::string_view prefix, size_t limit, int better_level, size_t first, ByteCodec& codec);
 
 // Exactly `raw_size` bytes, or Error{corrupt_data}.
 std::string unpack_continued(std::string_view payload, std::string_view prefix, size_t raw_size, ByteCodec& codec);

@@ -89,12 +89,12 @@ TEST(payloads_of_continued_blocks_come_back) {
   const std::string prefix = random.bytes(30000);
   for (const std::string& raw : {prefix, prefix.substr(29000) + prefix, prefix.substr(0, 9000) + "new" + prefix.substr(100, 20000),
                                  prefix + prefix + prefix, std::string("a"), prefix.substr(29999) + std::string(70000, 'q')}) {
-    const std::string payload = pack_continued(raw, prefix, raw.size() + 64, 9, codec);
+    const std::string payload = pack_continued(raw, prefix, raw.size() + 64, 9, 0, codec);
     CHECK(!payload.empty());
     CHECK(unpack_continued(payload, prefix, raw.size(), codec) == raw);
-    CHECK(pack_continued(raw, prefix, payload.size() - 1, 9, codec).empty());
+    CHECK(pack_continued(raw, prefix, payload.size() - 1, 9, 0, codec).empty());
   }
-  CHECK(pack_continued(prefix, prefix, 200, 9, codec).size() < 64);
+  CHECK(pack_continued(prefix, prefix, 200, 9, 0, codec).size() < 64);
 }
 
 TEST(trimmed_frames_are_smaller_and_come_back) {
@@ -297,7 +297,7 @@ TEST(mutated_continued_payloads_are_read_or_refused) {
   RunCodec codec;
   const std::string prefix = random.bytes(9000);
   const std::string raw = prefix.substr(4000) + "some text that is new" + prefix + prefix.substr(10, 100);
-  const std::string payload = pack_continued(raw, prefix, raw.size(), 9, codec);
+  const std::string payload = pack_continued(raw, prefix, raw.size(), 9, 0, codec);
   size_t came_through = 0;
   for (int i = 0; i < 20000; ++i) {
     std::string damaged = payload;

@@ -91,7 +91,7 @@ class RunCodec : public ByteCodec {
   }
 
   // Literals behind their count, and behind a count of 0 a place in the prefix and a length.
-  std::string compress_below(std::string_view data, std::string_view prefix, int level, size_t limit, size_t uncounted) override {
+  std::string compress_below(std::string_view data, std::string_view prefix, int level, size_t limit, size_t uncounted, size_t) override {
     std::string out;
     if (prefix.empty()) {
       out = compress(data, level);

@@ -247,6 +247,27 @@ def test_a_block_more_takes_less_than_zstd_3_takes_for_it():
         assert sizes[1][0] - sizes[0][0] + 100 < sizes[1][1] - sizes[0][1]
 
 
+def alphabets(size):
+    """Text of which each 128 KiB, a block of zstd's, has an alphabet of its own, and few line ends: blocks of an archive end at one."""
+    made = random.Random(10)
+    out = bytearray()
+    while len(out) < size:
+        symbols = bytes(made.sample(range(32, 127), 24))
+        out += made.randbytes(1 << 17).translate((symbols * 11)[:256])
+        for _ in range(20):
+            out[-made.randrange(1, 1 << 17)] = 10
+    return bytes(out)
+
+
+def test_blocks_of_zstd_begin_where_they_do_in_the_whole():
+    raw = alphabets(2 * BLOCK + 1000)
+    packed = logs.compress(raw, level="fast", threads=1)
+    opened = core.Archive(packed)
+    assert opened.block_count == 3 and opened.block(0)["raw_bytes"] % (1 << 17) != 0
+    assert len(packed) <= zstd_size(raw) + 1024
+    assert logs.compress(raw, level="fast", threads=2) == packed and logs.decompress(packed) == raw
+
+
 def fragments(size):
     """Lines of fragments that come again in other lines: repeats for zstd, new strings for a model."""
     made = random.Random(9)

@@ -38,8 +38,10 @@ class ByteCodec {
   // Exactly `raw_size` bytes, or Error{corrupt_data}.
   virtual std::string decompress(std::string_view data, size_t raw_size) = 0;
   // As compress, but what it gives may refer to `prefix`, which may be empty; or nothing, as soon as it is more than `limit` bytes. What
-  // comes of the first `uncounted` bytes of the data does not count, but for the encoder's own blocks.
-  virtual std::string compress_below(std::string_view data, std::string_view prefix, int level, size_t limit, size_t uncounted) = 0;
+  // comes of the first `uncounted` bytes of the data does not count, but for the encoder's own blocks, of which one ends `first` bytes from
+  // the begin unless that makes it larger.
+  virtual std::string compress_below(std::string_view data, std::string_view prefix, int level, size_t limit, size_t uncounted,
+                                     size_t first) = 0;
   // What compress_below made behind the same prefix, which is not empty.
   virtual std::string decompress_behind(std::string_view data, std::string_view prefix, size_t raw_size) = 0;
 };

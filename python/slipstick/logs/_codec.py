@@ -55,10 +55,11 @@ _PIECE_BYTES = 256 << 10
 _WINDOW_LOG, _PREFIX_HASH_LOG = 21, 18
 
 
-def compress_below(data: Any, prefix: Any, level: int, limit: int, uncounted: int) -> bytes:
+def compress_below(data: Any, prefix: Any, level: int, limit: int, uncounted: int, first: int = 0) -> bytes:
     """One zstd frame of data that may refer to prefix, or b"" as soon as it is larger than limit bytes.
 
-    What comes of the first uncounted bytes of data does not count for the limit. The same bytes whatever the thread.
+    What comes of the first uncounted bytes of data does not count for the limit. A block of zstd's ends after the first `first` bytes, unless
+    the frame is smaller otherwise. The same bytes whatever the thread.
     """
     import zstandard
 
@@ -73,8 +74,11 @@ def compress_below(data: Any, prefix: Any, level: int, limit: int, uncounted: in
         compressor = _borrow(idle, lambda: _compressor(level))
     stream = compressor.compressobj(size=len(data))
     pieces, size = [], 0
-    for start in range(0, len(data), _PIECE_BYTES):
-        pieces.append(stream.compress(data[start : start + _PIECE_BYTES]))
+    starts = [0, *range(first, len(data), _PIECE_BYTES)] if 0 < first < len(data) else range(0, len(data), _PIECE_BYTES)
+    for start, end in zip(starts, [*starts[1:], len(data)]):
+        pieces.append(stream.compress(data[start:end]))
+        if end == first < len(data):
+            pieces[-1] += stream.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK)
         if start < uncounted:
             limit += len(pieces[-1])
         size += len(pieces[-1])
