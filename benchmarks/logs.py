@@ -436,7 +436,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("paths", nargs="*", metavar="FILE", help="logs, or folders of logs; without them logs are made")
     parser.add_argument("--levels", default=LEVELS, help=f"levels of slipstick, or none (default: {LEVELS})")
-    parser.add_argument("--peers", default=PEERS, help=f"others, of {', '.join([*PACKERS, *PROGRAMS])}, or none (default: {PEERS})")
+    parser.add_argument("--peers", default=PEERS, help=f"others, of {', '.join([*PACKERS, *PROGRAMS])}, all or none (default: {PEERS})")
     parser.add_argument("--runs", type=int, default=3, help="samples of each packer on each log (default: 3)")
     parser.add_argument("--made-bytes", type=int, default=MADE_BYTES, help=f"size of each made log (default: {MADE_BYTES})")
     parser.add_argument("--ablate", action="store_true", help="what each technique of max and default is worth, instead of the peers")
@@ -448,6 +448,8 @@ def parse_arguments() -> argparse.Namespace:
         parser.error(f"--ablate-bytes is {arguments.ablate_bytes}; expected 1 to {32 << 20}, the size of a block")
     if arguments.runs < 1:
         parser.error(f"--runs is {arguments.runs}; expected 1 or more")
+    if arguments.peers == "all":
+        arguments.peers = ",".join([*PACKERS, *PROGRAMS])
     for name in names_in(arguments.peers):
         if name not in PACKERS and name not in PROGRAMS:
             parser.error(f"--peers has {name!r}; expected some of {', '.join([*PACKERS, *PROGRAMS])}")

@@ -6,7 +6,7 @@ Needs torch. One thread. Each sample is a call in one process that goes round al
 time. Before it is timed, a case shows that it does its work: its result is compared with that of another way. Everyone writes to memory that is there
 already where its interface allows that, because the first touch of new pages takes longer than some of the conversions.
 
-Peers join in where they are installed: `pip install ml_dtypes`, `pip install --no-deps torchao` (its CPU code needs nothing but torch; it warns of kernels for
+Peers join in where they are installed: `pip install ml_dtypes gfloat pychop`, `pip install --no-deps torchao` (its CPU code needs nothing but torch; it warns of kernels for
 GPUs that do not load), and microxcaling, which is on no index: the folder of a checkout of github.com/microsoft/microxcaling on PYTHONPATH.
 """
 
@@ -80,6 +80,10 @@ def array_cases(elements: int) -> dict[str, tuple[Case, int]]:
         cases["ml_dtypes e4m3fn round trip"] = lambda: x.astype(ml_dtypes.float8_e4m3fn).astype(np.float32)
     except ImportError:
         pass
+    for name, (rounded, ours) in array_peers(x).items():
+        if not np.array_equal(rounded(), ours()):
+            raise SystemExit(f"{name} and quantize differ: nothing is timed")
+        cases[name] = rounded
     rows = tensor.reshape(-1, 1024)
     peers = {**torchao_cases(rows), **microxcaling_cases(rows)}
     for name, fake_quantize in peers.items():
@@ -88,6 +92,25 @@ def array_cases(elements: int) -> dict[str, tuple[Case, int]]:
         ):
             raise SystemExit(f"{name} and quantize differ: nothing is timed")
     return {name: (case, elements * 4) for name, case in {**cases, **peers}.items()}
+
+
+def array_peers(x: Any) -> dict[str, tuple[Case, Case]]:
+    """What rounds NumPy arrays to 8 bits, and the call of ours that gives the same."""
+    peers: dict[str, tuple[Case, Case]] = {}
+    try:
+        from gfloat import formats, round_ndarray
+
+        peers["gfloat e4m3fn"] = (lambda: round_ndarray(formats.format_info_ocp_e4m3, x), lambda: lowbit.quantize(x, "e4m3fn"))
+    except ImportError:
+        pass
+    try:
+        from pychop.np.lightchop import LightChop_
+
+        chop = LightChop_(4, 3, 1, chunk_size=x.size)  # 1: to nearest, ties to even
+        peers["pychop e4m3"] = (lambda: chop.quantize(x), lambda: lowbit.quantize(x, "e4m3", profile="pychop"))
+    except ImportError:
+        pass
+    return peers
 
 
 def torchao_cases(rows: Any) -> dict[str, Case]:
@@ -146,7 +169,7 @@ def measured(cases: dict[str, tuple[Case, int]], runs: int) -> dict[str, harness
 TARGETS = [
     *((f"quantize {name}", "torch copy_", 0.90) for name in ("e4m3fn", "e5m2", "e2m1", "e8m7", "e5m10", "e3m9")),
     ("quantize e4m3fn", "torch e4m3fn round trip", 10.0),
-    ("quantize e4m3fn", "ml_dtypes e4m3fn round trip", None),
+    *(("quantize e4m3fn", peer, None) for peer in ("ml_dtypes e4m3fn round trip", "gfloat e4m3fn", "pychop e4m3")),
     ("quantize e4m3fn in place", "torch copy_", None),
     *((f"quantize e4m3fn {mode}", "torch copy_", None) for mode in ("up", "toward_zero", "nearest_away", "to_odd")),
     ("quantize int8", "torch copy_", None),
@@ -191,7 +214,10 @@ def main() -> None:
             shown = harness.significant(ratio)
             rows.append([name, harness.significant(rate[name]), peer, shown, f"{target:g}" if target else ""])
     print(harness.markdown_table(head, rows) if options.markdown else harness.text_table(head, rows))
-    machine, versions = harness.machine(), harness.package_versions(("slipstick", "torch", "numpy", "ml_dtypes", "torchao"))
+    machine, versions = (
+        harness.machine(),
+        harness.package_versions(("slipstick", "torch", "numpy", "ml_dtypes", "torchao", "gfloat", "pychop")),
+    )
     level = slipstick.isa()
     print(
         f"\n{machine['processor']}, {machine['processors']} processors, level {level}, {machine['system']}; Python {machine['python']}, "

@@ -47,7 +47,7 @@ BENCHMARKS = {
     "logs": Benchmark(
         "Logs packed and unpacked",
         "logs.py",
-        "--runs 3",
+        "--runs 3 --peers all",
         "--runs 1 --made-bytes 1000000 --levels fast,default",
         Chart("raw bytes over packed bytes", (0,), range(2, 16)),
     ),

@@ -34,7 +34,7 @@ import harness
 
 SIZES = "1000000x100,1048576x256"
 CONDITIONS = "1e3,1e12"
-SOLVERS = ("slipstick", "A.T @ A + Cholesky", "torch gels", "numpy lstsq")
+SOLVERS = ("slipstick", "A.T @ A + Cholesky", "torch gels", "numpy lstsq", "scipy lstsq", "scikit-learn")
 SKETCHES = ("srht", "sjlt", "countsketch")
 
 
@@ -54,7 +54,7 @@ def made_matrix(rows: int, columns: int, condition: float) -> Any:
 
 def solvers_of(matrix: Any, right: Any, names: list[str]) -> dict[str, Callable[[], Any]]:
     import numpy as np
-    from scipy.linalg import cho_factor, cho_solve
+    from scipy.linalg import cho_factor, cho_solve, lstsq
 
     from slipstick import sketch
 
@@ -62,7 +62,12 @@ def solvers_of(matrix: Any, right: Any, names: list[str]) -> dict[str, Callable[
         "slipstick": lambda: sketch.lstsq(matrix, right, threads=1).x,
         "A.T @ A + Cholesky": lambda: cho_solve(cho_factor(matrix.T @ matrix), matrix.T @ right),
         "numpy lstsq": lambda: np.linalg.lstsq(matrix, right, rcond=None)[0],
+        "scipy lstsq": lambda: lstsq(matrix, right, lapack_driver="gelsy", check_finite=False)[0],  # the fastest of its drivers
     }
+    if "scikit-learn" in names and importlib.util.find_spec("sklearn"):
+        from sklearn.linear_model import LinearRegression
+
+        calls["scikit-learn"] = lambda: LinearRegression(fit_intercept=False).fit(matrix, right).coef_
     if "torch gels" in names and importlib.util.find_spec("torch"):
         import torch
 
@@ -307,7 +312,7 @@ def main() -> None:
 def report(arguments: argparse.Namespace, warnings: list[str], record: list[Any]) -> None:
     """Prints the machine and the warnings, and writes what --json asks for."""
     machine = harness.machine()
-    versions = harness.package_versions(["slipstick", "numpy", "scipy", "torch"])
+    versions = harness.package_versions(["slipstick", "numpy", "scipy", "scikit-learn", "torch"])
     print(
         f"{machine['processor']}, {machine['usable_processors']} processors, {machine['system']}; Python {machine['python']}, "
         + ", ".join(f"{name} {version}" for name, version in versions.items())
