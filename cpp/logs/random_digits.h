@@ -1,6 +1,6 @@
 // Digests, identifiers, keys: digits that nothing foretells, taken out of a text. zstd pays for them with codes that also have to tell them
 // from all other bytes, and every other run of digits breaks its repeats; here each costs the bits it has, and the text keeps one byte in
-// the place of all digits of a digest. See FORMAT.md, section 4.1.
+// the place of all digits of a digest. See FORMAT.md, section 3.3.
 #pragma once
 
 #include <cstddef>

@@ -17,7 +17,7 @@ enum StreamCodec : uint8_t {
   kStreamMax = 3,
   kStreamContinued = 4,
   kStreamTrimmed = 5,   // as continued, trimmed
-  kStreamDigits = 6,
+  kStreamDigits = 6,    // random digits apart, see random_digits.h
 };
 
 constexpr size_t kMixedTextBytes = 96 * 1024;    // the text coder takes a second for 1 MB

@@ -133,10 +133,16 @@ def beside(x: Array, place: Array) -> Array:
     return x.to(device=place.device) if is_torch(x) else x
 
 
-def number_like(value: Any, x: Array) -> Array:
-    """A number, or what holds one, as an array of x's library, dtype and device, without gradient."""
+def number_like(name: str, argument: str, value: Any, x: Array) -> Array:
+    """A number, or what holds one, as an array of x's library, dtype and device, without gradient.
+
+    Raises:
+        TypeError: it is None, of NumPy arrays also a tensor or no number.
+    """
+    if value is None or (is_torch(value) and not is_torch(x)):
+        raise TypeError(f"{name}: {argument} is a {type(value).__name__}; expected a number, or an array as the others are")
     if not is_torch(x):
-        return np.asarray(value, x.dtype)
+        return plain_array(name, argument, value, x.dtype)
     import torch
 
     return torch.as_tensor(value, dtype=x.dtype, device=x.device).detach()

@@ -10,10 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from slipstick._arguments import is_torch
-
 from ._arrays import Array, astype, dtype_name, floats, library, log_sigmoid, number_like, sigmoid, silent, taken
-from ._numpy import plain_array
 from ._rows import Rows, check_head, check_number, check_reduction, check_same_shape, log1m_exp, reduce_losses
 
 if TYPE_CHECKING:
@@ -184,11 +181,7 @@ def kto_loss(
         raise TypeError(f"{name}: desirable is of {dtype_name(desirable)}; expected bool")
     for argument, value in (("desirable_weight", desirable_weight), ("undesirable_weight", undesirable_weight)):
         check_number(name, argument, value, "a positive number", lambda x: 0 < x < INFINITY)
-    if baseline is None or (is_torch(baseline) and not is_torch(log_prob)):
-        raise TypeError(f"{name}: baseline is a {type(baseline).__name__}; expected a number, or an array of the library of log_prob")
-    if not is_torch(log_prob):
-        baseline = plain_array(name, "baseline", baseline, log_prob.dtype)
-    zero_point = library(log_prob).clip(number_like(baseline, log_prob), 0, None)
+    zero_point = library(log_prob).clip(number_like(name, "baseline", baseline, log_prob), 0, None)
     if zero_point.ndim != 0:
         raise ValueError(f"{name}: baseline has shape {tuple(zero_point.shape)}; expected a number")
     sign = astype(desirable, log_prob.dtype) * 2 - 1
