@@ -133,6 +133,39 @@ def test_products_pass_gradients_straight_through():
         lowbit.matmul(a, b, accumulate="mxfp4")
 
 
+def test_a_gradient_of_a_gradient_of_a_product():
+    a, b = (torch.randn(shape, requires_grad=True, generator=torch.Generator().manual_seed(5)) for shape in ((3, 4), (4, 2)))
+    by_a = torch.autograd.grad((lowbit.matmul(a, b, inputs=None, accumulate="fp16") ** 2).sum(), a, create_graph=True)[0]
+    assert torch.isfinite(torch.autograd.grad(by_a.sum(), b)[0]).all()
+
+
+def test_plain_calls_are_shorter_but_the_operator_is_seen_by_who_looks_on():
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    seen = []
+
+    class Look(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
+            seen.append(str(function))
+            return function(*arguments, **(keywords or {}))
+
+    class Special(torch.Tensor):
+        pass
+
+    x = torch.randn(10)
+    plain = lowbit.quantize(x, "e4m3fn"), lowbit.encode(x, "e4m3fn"), lowbit.matmul(x[None], x[:, None], accumulate="fp16")
+    with Look():
+        looked_on = lowbit.quantize(x, "e4m3fn"), lowbit.encode(x, "e4m3fn"), lowbit.matmul(x[None], x[:, None], accumulate="fp16")
+    assert all(torch.equal(one, other) for one, other in zip(plain, looked_on, strict=True))
+    assert {f"slipstick.lowbit_{name}.default" for name in ("quantize", "encode", "matmul")} <= set(seen)
+    with torch.profiler.profile() as profile:
+        lowbit.decode(plain[1], "e4m3fn")
+    assert "slipstick::lowbit_decode" in {event.name for event in profile.events()}
+    assert type(lowbit.quantize(x.as_subclass(Special), "e4m3fn")) is Special
+    with torch.no_grad():
+        assert not lowbit.quantize(x.clone().requires_grad_(), "e4m3fn").requires_grad
+
+
 @pytest.mark.parametrize("dimension", [0, 1, -1])
 @pytest.mark.parametrize("options", [{}, {"rounding": "stochastic", "seed": 3}])
 @pytest.mark.parametrize("name", ["e4m3fn", "nf4", "mxfp4", "nvfp4"])

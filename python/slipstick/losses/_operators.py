@@ -13,9 +13,10 @@ from typing import Any
 import torch
 from torch.autograd import forward_ad
 
+from slipstick._torch_dispatch import needs_dispatcher, records_gradient
+
 _LIBRARY = torch.library.Library("slipstick", "FRAGMENT")
 ANY_DEVICE = "CompositeExplicitAutograd"  # the key of kernels that are torch code
-_PLAIN = (torch.Tensor, torch.nn.Parameter)
 
 
 def _refuse(ctx: Any, *gradients: Any) -> Any:
@@ -118,16 +119,11 @@ def call(name: str, *arguments: Any) -> Any:
         if torch._C._functorch.peek_interpreter_stack() is not None:
             return _FUNCTIONS[name].apply(*arguments)
         _refuse_tangents(arguments)
-        if torch.is_grad_enabled() and any(isinstance(x, torch.Tensor) and x.requires_grad for x in arguments):
+        if records_gradient(arguments):
             return _EAGER_FUNCTIONS[name].apply(*arguments)
         return _kernel(name, arguments)(*arguments)
     return getattr(torch.ops.slipstick, name)(*arguments)
 
 
 def _kernel(name: str, arguments: tuple[Any, ...]) -> Any:
-    """The kernel itself where nobody looks on at operators and tensors are plain ones of the processor: torch's way to it takes 0.05 ms, as much as
-    a small head. Else the operator."""
-    observed = torch._C._len_torch_dispatch_stack() or torch._C._get_tracing_state() or torch._C._autograd._profiler_enabled()
-    if observed or any(isinstance(x, torch.Tensor) and not (type(x) in _PLAIN and x.is_cpu) for x in arguments):
-        return getattr(torch.ops.slipstick, name)
-    return _KERNELS[name]
+    return getattr(torch.ops.slipstick, name) if needs_dispatcher(arguments) else _KERNELS[name]

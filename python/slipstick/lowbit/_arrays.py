@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from typing import Any
 
 import numpy as np
@@ -43,10 +44,16 @@ def random_numbers(where: str, seed: Any, stream: Any, random_bits: Any) -> tupl
     return seed, stream, random_bits
 
 
+@functools.lru_cache(maxsize=64)
+def name_of(dtype: np.dtype) -> str:
+    """Its name, for which NumPy takes as long as all else that a small array costs."""
+    return dtype.name
+
+
 def float_array(where: str, x: Any) -> np.ndarray:
     """x as a C-contiguous array of a float type that kernels read."""
     array = np.asarray(x)
-    if array.dtype.name not in DTYPES:
+    if name_of(array.dtype) not in DTYPES:
         raise TypeError(f"{where}: x has dtype {array.dtype}; expected {', '.join(DTYPES)}")
     return _plain(array)
 

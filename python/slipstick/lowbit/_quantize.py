@@ -106,7 +106,7 @@ def quantize(
     if profile is not None:
         return _quantize_by_profile(profile, form, rounding, random, array, out, threads)
     result, copy_to = _arrays.result_array("quantize", out, array, array.dtype)
-    dtype = _arrays.DTYPES[array.dtype.name]
+    dtype = _arrays.DTYPES[_arrays.name_of(array.dtype)]
     if isinstance(form, ScaledFormat):
         run_quantize(form, mode, random, dtype, array.shape, (_arrays.address(array), _arrays.address(result), 0, 0), count)
         return _delivered(result, copy_to)
@@ -163,7 +163,7 @@ def encode(
     if isinstance(form, ScaledFormat):
         return _encode_scaled(form, mode, random, array, out, count)
     result, copy_to = _arrays.result_array("encode", out, array, form.code_dtype)
-    dtype = _arrays.DTYPES[array.dtype.name]
+    dtype = _arrays.DTYPES[_arrays.name_of(array.dtype)]
     _core.encode(form._core, mode, *random, dtype, _arrays.address(array), _arrays.address(result), array.size, count)
     return _delivered(result, copy_to)
 
@@ -201,7 +201,9 @@ def _encode_scaled(form: ScaledFormat, mode: int, random: Any, array: np.ndarray
     codes = np.empty(array.shape, form.element.code_dtype)
     scales = np.zeros(form.scale_shape(array.shape), form.scale_code_dtype)  # of channels without elements nothing is written
     addresses = (_arrays.address(array), 0, _arrays.address(codes), _arrays.address(scales))
-    return Encoded(codes, scales, run_quantize(form, mode, random, _arrays.DTYPES[array.dtype.name], array.shape, addresses, count))
+    return Encoded(
+        codes, scales, run_quantize(form, mode, random, _arrays.DTYPES[_arrays.name_of(array.dtype)], array.shape, addresses, count)
+    )
 
 
 def _decode_scaled(form: ScaledFormat, encoded: Any, dtype: Any, out: Any, count: int) -> np.ndarray:

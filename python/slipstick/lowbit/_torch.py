@@ -16,6 +16,7 @@ from slipstick import UnsupportedError
 from slipstick._arguments import torch_thread_count
 from slipstick._core import lowbit as _core
 from slipstick._extension import cuda_extension
+from slipstick._torch_dispatch import needs_dispatcher, records_gradient
 
 from . import _arrays
 from ._format import Format
@@ -184,6 +185,7 @@ def _at_once(op: Any, info: Any, in_dims: tuple[Any, ...], x: torch.Tensor, form
     return op(x, format, *arguments), in_dims[0]
 
 
+_KERNELS: dict[str, Any] = {}  # on the processor
 for _name, _cpu, _fake in (
     ("lowbit_quantize", _quantize_cpu, _quantize_fake),
     ("lowbit_quantize_", _quantize_cpu_, _quantize_fake_),
@@ -191,6 +193,7 @@ for _name, _cpu, _fake in (
     ("lowbit_decode", _decode_cpu, _decode_fake),
     ("lowbit_matmul", _matmul_cpu, _matmul_fake),
 ):
+    _KERNELS[_name] = _cpu
     _library.impl(_name, _cpu, "CPU")
     torch.library.register_fake(f"slipstick::{_name}", _fake, lib=_library)
 torch.library.register_autograd("slipstick::lowbit_quantize", _straight_through, lib=_library)
@@ -249,11 +252,37 @@ class _Matmul(torch.autograd.Function):
         return _one_by_one(_Matmul.apply, *arguments)
 
 
-def _call(name: str, function: Any, *arguments: Any) -> torch.Tensor:
-    if not torch.compiler.is_compiling() and (
-        torch._C._functorch.peek_interpreter_stack() is not None or torch.autograd.forward_ad._current_level >= 0
-    ):
-        return function.apply(*arguments)
+class _QuantizeEagerly(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, *arguments: Any) -> Any:
+        return _KERNELS["lowbit_quantize"](*arguments)
+
+    backward = staticmethod(_straight_through)
+
+
+class _MatmulEagerly(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, *arguments: Any) -> Any:
+        _keep_operands(ctx, arguments, None)
+        return _KERNELS["lowbit_matmul"](*arguments)
+
+    backward = staticmethod(_of_product)
+
+
+_FUNCTIONS = {"lowbit_quantize": (_Quantize, _QuantizeEagerly), "lowbit_matmul": (_Matmul, _MatmulEagerly)}
+
+
+def _call(name: str, *arguments: Any) -> Any:
+    """The operator of that name, by the shortest way that gives the same."""
+    if not torch.compiler.is_compiling():
+        transformed = torch._C._functorch.peek_interpreter_stack() is not None
+        if transformed or torch.autograd.forward_ad._current_level >= 0:
+            if name in _FUNCTIONS:
+                return _FUNCTIONS[name][0].apply(*arguments)
+        elif not needs_dispatcher(arguments):
+            if name in _FUNCTIONS and records_gradient(arguments):
+                return _FUNCTIONS[name][1].apply(*arguments)
+            return _KERNELS[name](*arguments)
     return getattr(torch.ops.slipstick, name)(*arguments)
 
 
@@ -317,8 +346,8 @@ def quantize(
             if not torch.compiler.is_compiling() and not x.is_inference():
                 torch.autograd.graph.increment_version(x)  # so that autograd refuses what it saved of x
             return x
-        return out.copy_(_call("lowbit_quantize", _Quantize, x, *arguments))
-    return _call("lowbit_quantize", _Quantize, x, *arguments)
+        return out.copy_(_call("lowbit_quantize", x, *arguments))
+    return _call("lowbit_quantize", x, *arguments)
 
 
 def matmul(a: torch.Tensor, b: torch.Tensor, accumulate: Any, round_every: int, rounding: str, threads: int) -> torch.Tensor:
@@ -327,7 +356,7 @@ def matmul(a: torch.Tensor, b: torch.Tensor, accumulate: Any, round_every: int, 
     spec = "" if accumulate is None else _spec_of(accumulate)
     if '"kind":"scaled"' in spec:
         check_accumulator(of_spec(spec))
-    return _call("lowbit_matmul", _Matmul, a, b, spec, round_every, rounding, threads)
+    return _call("lowbit_matmul", a, b, spec, round_every, rounding, threads)
 
 
 def encode(x: torch.Tensor, fmt: Any, rounding: str, random: tuple[int, int, int], profile: str | None, out: Any, threads: int) -> Any:
@@ -339,7 +368,7 @@ def encode(x: torch.Tensor, fmt: Any, rounding: str, random: tuple[int, int, int
     spec = _spec_of(fmt)
     if '"kind":"scaled"' in spec:
         return _encode_scaled(of_spec(spec), x, rounding, random, out, threads)
-    codes = torch.ops.slipstick.lowbit_encode(x, spec, rounding, _signed(seed), stream, random_bits, threads)
+    codes = _call("lowbit_encode", x, spec, rounding, _signed(seed), stream, random_bits, threads)
     if out is None:
         return codes
     _check_out("encode", x, out, codes.dtype)
@@ -372,7 +401,7 @@ def decode(codes: Any, fmt: Any, dtype: Any, out: Any, threads: int) -> torch.Te
     if '"kind":"scaled"' in spec:
         numbers = _decode_scaled(of_spec(spec), codes, torch_dtype, threads)
     else:
-        numbers = torch.ops.slipstick.lowbit_decode(codes, spec, torch_dtype, threads)
+        numbers = _call("lowbit_decode", codes, spec, torch_dtype, threads)
     if out is None:
         return numbers
     _check_out("decode", first, out, torch_dtype)
