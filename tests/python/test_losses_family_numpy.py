@@ -4,6 +4,7 @@
 # differences of values for gradients.
 from __future__ import annotations
 
+import inspect
 import pathlib
 import subprocess
 import sys
@@ -312,7 +313,8 @@ def test_the_gradient_in_the_docstring_is_that_of_the_focal_loss():
     a = family.inputs()
     hidden, weight, targets = a["hidden"].reshape(-1, family.WIDTH), a["weight"], a["labels"].reshape(-1)
     scope = {"np": np, "losses": losses, "hidden": hidden, "weight": weight, "targets": targets}
-    shown = [line[4:] for line in losses.__doc__.splitlines() if line.startswith((">>> ", "... "))]
+    lines = inspect.getdoc(losses.row_statistics_and_grad).splitlines()
+    shown = [line[4:] for line in lines if line.startswith((">>> ", "... "))]
     source = "\n".join(shown)
     exec(source[source.index("def focal_slopes") :], scope)
     direction = np.random.default_rng(1).normal(size=weight.shape)

@@ -15,6 +15,7 @@ import numpy as np
 from slipstick._arguments import is_torch
 
 from ._numpy import integers, plain_array
+from ._traced import untraced
 
 Array: TypeAlias = Any  # a torch.Tensor or a NumPy array; also a NumPy number, which NumPy makes of an array without dimensions
 
@@ -79,7 +80,7 @@ def dtype_name(x: Array) -> str:
 
 
 def stop_gradient(x: Array) -> Array:
-    return x.detach() if is_torch(x) else x
+    return x.detach() if is_torch(x) else untraced(x)
 
 
 def as_autocast(*arrays: Array) -> tuple[Array, ...]:
@@ -142,7 +143,7 @@ def number_like(name: str, argument: str, value: Any, x: Array) -> Array:
     if value is None or (is_torch(value) and not is_torch(x)):
         raise TypeError(f"{name}: {argument} is a {type(value).__name__}; expected a number, or an array as the others are")
     if not is_torch(x):
-        return plain_array(name, argument, value, x.dtype)
+        return plain_array(name, argument, stop_gradient(value), x.dtype)
     import torch
 
     return torch.as_tensor(value, dtype=x.dtype, device=x.device).detach()
@@ -215,7 +216,7 @@ def sigmoid(x: Array) -> Array:
 def logsumexp(x: Array, axis: int) -> Array:
     if is_torch(x):
         return library(x).logsumexp(x, axis)
-    most = x.max(axis, keepdims=True, initial=-np.inf)
+    most = stop_gradient(x).max(axis, keepdims=True, initial=-np.inf)  # whatever it is, the result is the same
     most = np.where(np.isfinite(most), most, x.dtype.type(0))
     with np.errstate(divide="ignore"):  # of e^-inf alone
         return np.log(np.exp(x - most).sum(axis)) + most.squeeze(axis)
@@ -243,16 +244,16 @@ def norm(x: Array) -> Array:
 
 def gather(x: Array, columns: Array) -> Array:
     """x[n, columns[n, i]]."""
-    return x.gather(1, columns) if is_torch(x) else np.take_along_axis(x, columns, 1)
+    return x.gather(1, columns) if is_torch(x) else x[np.arange(len(x))[:, None], columns]
 
 
 def scatter(x: Array, columns: Array, value: float) -> Array:
     """A copy of x with that value at [n, columns[n, i]]."""
     if is_torch(x):
         return x.scatter(1, columns, value)
-    copy = x.copy()
-    np.put_along_axis(copy, columns, value, 1)
-    return copy
+    there = np.zeros(x.shape, bool)
+    np.put_along_axis(there, columns, True, 1)
+    return np.where(there, x.dtype.type(value), x)
 
 
 def topk(x: Array, k: int) -> tuple[Array, Array]:
@@ -260,9 +261,10 @@ def topk(x: Array, k: int) -> tuple[Array, Array]:
     if is_torch(x):
         values, columns = library(x).topk(x, k, 1)
         return values, columns
-    columns = np.argpartition(-x, k - 1, 1)[:, :k]
-    columns = np.take_along_axis(columns, np.argsort(-np.take_along_axis(x, columns, 1), 1, kind="stable"), 1)
-    return np.take_along_axis(x, columns, 1), columns
+    falling = -stop_gradient(x)
+    columns = np.argpartition(falling, k - 1, 1)[:, :k]
+    columns = np.take_along_axis(columns, np.argsort(np.take_along_axis(falling, columns, 1), 1, kind="stable"), 1)
+    return gather(x, columns), columns
 
 
 def sums_by_class(labels: Array, values: Array, classes: int) -> Array:

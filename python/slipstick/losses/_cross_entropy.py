@@ -165,11 +165,12 @@ def _numpy_linear_cross_entropy(
     if return_dropped:
         raise ValueError(f"{_NAME}: return_dropped of NumPy arrays; expected linear_cross_entropy_and_grad, which has the gradients")
 
-    from ._numpy import NumpyHead, numpy_statistics
+    from ._numpy import NumpyHead, numpy_statistics, plain_array
+    from ._traced import untraced
 
     rows, labels, weights, shape = _shifted(e, targets, token_weight, shift)
     map_and_cap = _head.map_name(_NAME, softcap, None)
-    head = NumpyHead(_NAME, rows, c, labels, bias, 1.0, map_and_cap, ignore_index, ("e", "c"))
+    head = NumpyHead(_NAME, untraced(rows), untraced(c), labels, untraced(bias), 1.0, map_and_cap, ignore_index, ("e", "c"))
     _check_class_weight(_NAME, class_weight, head.vocabulary)
     parts = ("target", "lse", "mean") if label_smoothing and class_weight is None else ("target", "lse")
     found = numpy_statistics(
@@ -188,7 +189,7 @@ def _numpy_linear_cross_entropy(
             raise ValueError(f"{_NAME}: class_weight with softcap and label_smoothing; expected at most two of them")
         average = rows.astype(np.float64) @ (class_weight @ c.astype(np.float64))
         if bias is not None:
-            average = average + np.asarray(bias, np.float64) @ class_weight
+            average = average + plain_array(_NAME, "bias", bias, np.float64) @ class_weight
         losses = losses + label_smoothing / head.vocabulary * (class_weight.sum() * lse - average)
     losses = np.where(counts, losses * factor, 0.0)
     if reduction == "none":
@@ -196,7 +197,7 @@ def _numpy_linear_cross_entropy(
     else:
         total = losses.sum()
         with np.errstate(invalid="ignore", divide="ignore"):
-            loss = head.sum_type.type(total / (factor * of_label).sum() if reduction == "mean" else total)
+            loss = (total / (factor * of_label).sum() if reduction == "mean" else total).astype(head.sum_type)
     return (loss, lse.reshape(shape).astype(head.sum_type)) if return_lse else loss
 
 

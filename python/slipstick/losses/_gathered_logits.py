@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from slipstick._arguments import is_torch
 
 from ._arrays import Array, astype, library, new_zeros, wide, without_autocast
 from ._numpy import plain_array
+from ._traced import Traced, add_rows, untraced
 
 CHUNK_BYTES = 16 << 20  # for the gathered rows of the weight
 
@@ -37,9 +40,26 @@ def chunks(weight: Array, indices: Array) -> list[slice]:
 
 def products(hidden: Array, weight: Array, indices: Array) -> Array:
     """hidden[n] . weight[indices[n, i]]."""
+    if isinstance(hidden, Traced) or isinstance(weight, Traced):
+        return _traced_products(hidden, weight, indices)
     dtype = wide(hidden)
     logits = new_zeros(hidden, indices.shape, dtype)
     with without_autocast(hidden):
         for rows in chunks(weight, indices):
             logits[rows] = library(hidden).einsum("nkd,nd->nk", astype(weight[indices[rows]], dtype), astype(hidden[rows], dtype))
     return logits
+
+
+def _traced_products(hidden: Array, weight: Array, indices: Array) -> Array:
+    """products of NumPy arrays whose gradients are wanted; see _gathered_logits_backward of _formula_operators.py."""
+    x, w = untraced(hidden), untraced(weight)
+
+    def pull(gradient: Array) -> list[Array]:
+        of_hidden, of_weight = new_zeros(gradient, x.shape), new_zeros(gradient, w.shape)
+        for rows in chunks(w, indices):
+            of_hidden[rows] = np.einsum("nk,nkd->nd", gradient[rows], astype(w[indices[rows]], gradient.dtype))
+            outer = np.einsum("nk,nd->nkd", gradient[rows], astype(x[rows], gradient.dtype))
+            add_rows(of_weight, indices[rows].reshape(-1), outer.reshape(-1, x.shape[1]))
+        return [part for operand, part in ((hidden, of_hidden), (weight, of_weight)) if isinstance(operand, Traced)]
+
+    return Traced(products(x, w, indices), tuple(operand for operand in (hidden, weight) if isinstance(operand, Traced)), pull)

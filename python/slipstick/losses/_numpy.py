@@ -10,6 +10,7 @@ import numpy as np
 from slipstick._core import losses as _core
 
 from . import _head
+from ._traced import Traced
 
 
 def address(array: np.ndarray | None) -> int:
@@ -42,12 +43,14 @@ def integers(function: str, name: str, values: Any) -> np.ndarray:
     return array.astype(np.int64, copy=False)
 
 
-def plain_array(function: str, name: str, values: Any, dtype: Any = None) -> np.ndarray:
-    """values as an array without a mask, of that dtype if one is given.
+def plain_array(function: str, name: str, values: Any, dtype: Any = None) -> Any:
+    """values as an array without a mask, of that dtype if one is given; those of value_and_grad stay what they are.
 
     Raises:
         TypeError: an element is masked, or no number where there is a dtype.
     """
+    if isinstance(values, Traced):
+        return values if dtype is None else values.astype(dtype)
     if np.ma.is_masked(values):
         raise TypeError(f"{function}: {name} is a masked array; expected a plain one, such as its filled()")
     try:
@@ -119,6 +122,13 @@ def numpy_statistics(
     function: str = "row_statistics",
 ) -> dict[str, Any]:
     """The parts by name, and "topk", in `kind` or what row_statistics says. function: named by errors."""
+    if isinstance(hidden, Traced) or isinstance(weight, Traced) or isinstance(bias, Traced):
+        from ._numpy_gradients import traced_statistics
+
+        return traced_statistics(
+            hidden, weight, targets, bias, parts=parts, topk=topk, map_and_cap=map_and_cap, scale=scale, ignore_index=ignore_index,
+            filter_eps=filter_eps, workspace=workspace, threads=threads, kind=kind, function=function,
+        )  # fmt: skip
     head = NumpyHead(function, hidden, weight, targets, bias, scale, map_and_cap, ignore_index)
     _head.filter_bound(function, filter_eps, head.hidden.dtype.name)
     _head.check_topk(function, topk, head.vocabulary)
@@ -178,6 +188,14 @@ def compute_two_heads(
 ) -> TwoNumpyHeads:
     """names: of the second head, in errors."""
     from ._two_head_statistics import DIVERGENCES, kept_classes
+
+    if any(isinstance(x, Traced) for x in (*first, *second)):
+        from ._numpy_gradients import traced_two_heads
+
+        return traced_two_heads(
+            name, first, second, targets, kinds=kinds, mixture=mixture, combined=combined, coefficient=coefficient, threshold=threshold,
+            kept_share=kept_share, softcap=softcap, scale=scale, ignore_index=ignore_index, workspace=workspace, threads=threads, names=names,
+        )  # fmt: skip
 
     map_and_cap, factor = _head.map_name(name, softcap, None), _head.number(name, "scale", scale)
     budget = _head.workspace_bytes(name, workspace)
