@@ -6,22 +6,20 @@ import numpy as np
 
 from slipstick._arguments import is_torch
 
-from ._arrays import Array, astype, library, new_zeros, wide, without_autocast
-from ._numpy import plain_array
+from ._arrays import Array, astype, library, new_zeros, taken, wide, without_autocast
 from ._traced import Traced, add_rows, untraced
 
 CHUNK_BYTES = 16 << 20  # for the gathered rows of the weight
 
 
-def gathered_logits(hidden: Array, weight: Array, bias: Array | None, indices: Array) -> Array:
+def gathered_logits(name: str, hidden: Array, weight: Array, bias: Array | None, indices: Array, argument: str = "bias") -> Array:
     """z[n, i] = hidden[n] . weight[indices[n, i]] + bias[indices[n, i]]: (N, D), (V, D), (V,), (N, k) -> (N, k), at least float32.
 
-    O(N k D) work; gradients for hidden, weight and bias, once.
+    O(N k D) work; gradients for hidden, weight and bias, once. name, argument: the function's and the bias's, in errors.
     """
-    if bias is not None and not is_torch(hidden):
-        bias = plain_array("slipstick.losses", "bias", bias)
+    hidden, bias = taken(name, **{"hidden": hidden, argument: bias})
     if bias is not None and bias.shape != weight.shape[:1]:
-        raise ValueError(f"slipstick.losses: bias has shape {tuple(bias.shape)}; expected {tuple(weight.shape[:1])}")
+        raise ValueError(f"{name}: {argument} has shape {tuple(bias.shape)}; expected {tuple(weight.shape[:1])}")
     if is_torch(hidden):
         from ._formula_operators import call
 

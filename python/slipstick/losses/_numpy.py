@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from slipstick._arguments import is_torch
 from slipstick._core import losses as _core
 
 from . import _head
@@ -47,16 +48,23 @@ def plain_array(function: str, name: str, values: Any, dtype: Any = None) -> Any
     """values as an array without a mask, of that dtype if one is given; those of value_and_grad stay what they are.
 
     Raises:
-        TypeError: an element is masked, or no number where there is a dtype.
+        TypeError: an element is masked or no real number.
     """
     if isinstance(values, Traced):
         return values if dtype is None else values.astype(dtype)
     if np.ma.is_masked(values):
         raise TypeError(f"{function}: {name} is a masked array; expected a plain one, such as its filled()")
+    if is_torch(values):
+        raise TypeError(f"{function}: {name} is a torch.Tensor; expected a NumPy array, as the others are")
+    if values is None or isinstance(values, (str, bytes)):
+        raise TypeError(f"{function}: {name} is {'None' if values is None else f'a {type(values).__name__}'}; expected an array of numbers")
     try:
-        return np.asarray(values, dtype)
+        array = np.asarray(values)
     except (TypeError, ValueError):
-        raise TypeError(f"{function}: {name} is a {type(values).__name__}; expected an array of {np.dtype(dtype)}") from None
+        raise TypeError(f"{function}: {name} is a {type(values).__name__}; expected an array of numbers") from None
+    if array.dtype.kind not in "biufV":  # V: ml_dtypes
+        raise TypeError(f"{function}: {name} has dtype {array.dtype}; expected real numbers")
+    return array if dtype is None else array.astype(dtype, copy=False)
 
 
 class NumpyHead:
@@ -76,12 +84,12 @@ class NumpyHead:
     ) -> None:
         hidden, weight = (_native(plain_array(function, name, x)) for name, x in zip(names, (hidden, weight), strict=True))
         self.targets = None if targets is None else np.ascontiguousarray(integers(function, "targets", targets))
-        bias = None if bias is None else plain_array(function, "bias", bias)
+        bias = None if bias is None else plain_array(function, _head.bias_name(names[0]), bias)
         _head.check_shapes(function, hidden, weight, self.targets, bias, names)
         _head.check_dtypes(function, hidden.dtype.name, weight.dtype.name, names)
         self.hidden, self.weight = _rows(hidden), _rows(weight)
         self.sum_type = np.dtype(np.float64 if hidden.dtype == np.float64 else np.float32)
-        self.bias = None if bias is None else np.ascontiguousarray(plain_array(function, "bias", bias, self.sum_type))
+        self.bias = None if bias is None else np.ascontiguousarray(bias, self.sum_type)
         self.rows, self.width = hidden.shape
         self.vocabulary = weight.shape[0]
         if self.targets is not None:
@@ -139,7 +147,8 @@ def numpy_statistics(
     kind = head.sum_type if kind is None else kind
     result: dict[str, Any] = {name: array if name == "argmax" else array.astype(kind) for name, array in found.items()}
     if "target" in found and "lse" in found:
-        result["collapsed"] = _head.collapsed(found["target"], found["lse"], head.hidden.dtype.name)
+        with np.errstate(invalid="ignore"):  # infinity less infinity
+            result["collapsed"] = _head.collapsed(found["target"], found["lse"], head.hidden.dtype.name)
     if topk:
         from ._statistics import TopK
 

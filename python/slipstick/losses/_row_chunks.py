@@ -11,10 +11,23 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
-from slipstick._arguments import is_torch
+from slipstick._arguments import int64, is_torch
 
 from . import _head
-from ._arrays import Array, astype, dtype_name, library, linear, new_zeros, stop_gradient, sums_by_class, taken, wide, without_autocast
+from ._arrays import (
+    Array,
+    astype,
+    dtype_name,
+    library,
+    linear,
+    new_zeros,
+    required,
+    stop_gradient,
+    sums_by_class,
+    taken,
+    wide,
+    without_autocast,
+)
 from ._labels import check_labels
 from ._rows import check_head, check_reduction, reduce_losses
 from ._traced import Traced, pulled_back, untraced
@@ -47,6 +60,8 @@ class ChunkedRows:
         workspace: int | None,
     ) -> None:
         check_reduction(name, reduction)
+        required(name, targets=targets)
+        ignore_index = int64(name, "ignore_index", ignore_index)
         hidden, weight, targets = check_head(name, hidden, weight, targets, bias)
         hidden, bias = taken(name, hidden=hidden, bias=bias)
         if bias is not None and bias.shape != weight.shape[:1]:
