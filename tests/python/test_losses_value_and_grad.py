@@ -229,8 +229,14 @@ def test_losses_of_whole_answers_and_formulas_of_numpy_have_gradients():
     def formula(xp, x, y):
         z = xp.concatenate([x, -y[:1]], 0).T @ xp.stack([x[0], y[1], x[2], y[-1], x[0], y[2]], 0)
         parts = xp.exp(-z), xp.expm1(z), xp.log(1 + z**2), xp.log1p(xp.abs(z)), xp.sqrt(3 + xp.square(z)), xp.tanh(z) / (2 - xp.tanh(z))
+        stacks = (
+            xp.reshape(x, (5, 2, 2)) @ y[:2, :2],
+            xp.reshape(x, (5, 2, 2)) @ y[0, :2],
+            y[:5, :2] @ xp.reshape(x, (5, 2, 2)),
+            x[0, :2] @ y[:2],
+        )
         ends = xp.minimum(z, 0.3 * z.T), xp.maximum(z, z.T - 1), xp.logaddexp(z, z.T), 2.0 ** xp.tanh(z), xp.clip(z, -0.5, 0.5)
-        total = sum(part.mean() for part in parts) + sum((part * part).sum(0).sum() for part in ends)
+        total = sum(part.mean() for part in parts) + sum((part * part).sum(0).sum() for part in (*ends, *stacks))
         folded = xp.where(z > 0, z, 0.1) + xp.flip(z, (1,)) * xp.einsum("ij,jk->ik", z, z)
         return (
             total + folded.cumsum(1)[:, 2:].sum((0, 1)) + (x[np.array([0, 0, -1])] * z[0, 0]).sum() + (x[x > 0] ** 3).sum() + (x[0] @ y[1])

@@ -135,10 +135,7 @@ _RULES: dict[Any, tuple[Callable[..., Any], ...]] = {
     np.log: (lambda g, out, x: g / x,),
     np.log1p: (lambda g, out, x: g / (1 + x),),
     np.tanh: (lambda g, out, x: g * (1 - out * out),),
-    np.matmul: (
-        lambda g, out, x, y: (_as_matrix(g, x, y) @ np.atleast_2d(y.T).T.swapaxes(-1, -2)).reshape(x.shape),
-        lambda g, out, x, y: (np.atleast_2d(x).swapaxes(-1, -2) @ _as_matrix(g, x, y)).reshape(y.shape),
-    ),
+    np.matmul: (lambda g, out, x, y: _of_product(g, x, y, True), lambda g, out, x, y: _of_product(g, x, y, False)),
 }
 
 
@@ -146,9 +143,13 @@ def _wins(better: Any, equal: Any) -> Any:
     return better + 0.5 * equal
 
 
-def _as_matrix(g: Any, x: Any, y: Any) -> Any:
-    """The gradient of a product of matrices, of which vectors are rows on the left and columns on the right."""
-    return np.asarray(g).reshape(1 if x.ndim == 1 else x.shape[-2], 1 if y.ndim == 1 else y.shape[-1])
+def _of_product(g: Any, x: Any, y: Any, left: bool) -> Any:
+    """The gradient of x @ y by x, or by y; vectors are rows on the left and columns on the right."""
+    rows, columns = x[None] if x.ndim == 1 else x, y[:, None] if y.ndim == 1 else y
+    g = np.asarray(g).reshape(*np.broadcast_shapes(rows.shape[:-2], columns.shape[:-2]), rows.shape[-2], columns.shape[-1])
+    if left:
+        return _summed(g @ columns.swapaxes(-1, -2), rows.shape).reshape(x.shape)
+    return _summed(rows.swapaxes(-1, -2) @ g, columns.shape).reshape(y.shape)
 
 
 def _summed(g: Any, shape: tuple[int, ...]) -> Any:
