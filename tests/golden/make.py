@@ -5,11 +5,20 @@
 Archives written by any earlier slipstick must decode for ever, so what stands here is read by tests and not rewritten.
 """
 
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 from slipstick import logs
 
 HERE = Path(__file__).parent
+
+
+def congruence(state: int) -> Iterator[int]:
+    """Endless numbers of 64 bits, of which the high ones look random. Not random's, whose streams may change with Python."""
+    while True:
+        state = (state * 6364136223846793005 + 1442695040888963407) % 2**64
+        yield state
 
 
 def small_log() -> bytes:
@@ -25,31 +34,23 @@ def small_log() -> bytes:
 
 
 def random_bytes() -> bytes:
-    """Bytes that no method makes smaller, from a linear congruence."""
-    state, out = 1, bytearray()
-    for _ in range(300):
-        state = (state * 6364136223846793005 + 1442695040888963407) % 2**64
-        out.append(state >> 56)
-    return bytes(out)
+    """Bytes that no method makes smaller."""
+    return bytes(number >> 56 for number in islice(congruence(1), 300))
 
 
 def noisy_log() -> bytes:
     """500 lines with noise enough for a block whose header has records for searches."""
-    state, lines = 1, []
-    for i in range(500):
-        state = (state * 6364136223846793005 + 1442695040888963407) % 2**64
-        lines.append(f"2026-11-25 {i // 60 % 24:02d}:{i % 60:02d}:07 worker {i % 9} stored block {state:016x}\n")
+    numbers = islice(congruence(1), 500)
+    lines = (f"2026-11-25 {i // 60 % 24:02d}:{i % 60:02d}:07 worker {i % 9} stored block {x:016x}\n" for i, x in enumerate(numbers))
     return "".join(lines).encode()
 
 
 def session_log() -> bytes:
     """150 lines of a few processes at a time: values that come back within a session, drifting numbers, names, times, long words."""
-    state, lines, jobs = 7, [], {}
+    numbers, lines, jobs = congruence(7), [], {}
 
     def below(count: int) -> int:
-        nonlocal state
-        state = (state * 6364136223846793005 + 1442695040888963407) % 2**64
-        return (state >> 33) % count
+        return (next(numbers) >> 33) % count
 
     for i in range(150):
         process = 2000 + 37 * below(5)
@@ -71,11 +72,10 @@ def session_log() -> bytes:
 
 def wide_log(count: int) -> bytes:
     """Lines of statistics: many counters behind the same names, each with a pace of its own."""
-    state, lines, counters = 3, [], [0] * 21
+    numbers, lines, counters = congruence(3), [], [0] * 21
     for i in range(count):
         for counter in range(21):
-            state = (state * 6364136223846793005 + 1442695040888963407) % 2**64
-            counters[counter] += (counter * counter * 997 + 31) * (90 + (state >> 33) % 20) // 100
+            counters[counter] += (counter * counter * 997 + 31) * (90 + (next(numbers) >> 33) % 20) // 100
         parts = (f'{{"received":{a},"delivered":{b},"abandoned":{c}}}' for a, b, c in zip(*[iter(counters)] * 3, strict=True))
         lines.append(f'{{"at":{1764000000 + 5 * i},"parts":[{",".join(parts)}]}}\n')
     return "".join(lines).encode()
@@ -89,14 +89,12 @@ def periodic() -> bytes:
 
 def digest_log() -> bytes:
     """300 lines with a digest, an identifier or a key that look random, some of which come again."""
-    state, lines = 11, []
+    numbers, lines = congruence(11), []
 
     def bits(count: int) -> int:
-        nonlocal state
         number = 0
         for _ in range(0, count, 32):
-            state = (state * 6364136223846793005 + 1442695040888963407) % 2**64
-            number = number << 32 | state >> 32
+            number = number << 32 | next(numbers) >> 32
         return number >> -count % 32
 
     digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"

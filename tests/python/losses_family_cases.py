@@ -26,6 +26,7 @@ ELSEWHERE = {
     "row_statistics_and_grad": "test_losses.py",
     "two_head_statistics": "test_losses_two_heads.py",
     "two_head_statistics_and_grad": "test_losses_two_heads.py",
+    "value_and_grad": "test_losses_value_and_grad.py",
 }
 
 

@@ -199,6 +199,28 @@ def test_info_lists_the_largest_streams_and_counts_the_rest():
     assert "and 24 smaller streams (-a shows them)" in text
 
 
+def test_info_folds_to_the_terminal(folder):
+    info = importlib.import_module("slipstick.cli.info")
+    run("compress", "app.log", cwd=folder)
+    with logs.Archive(folder / "app.log.slip") as archive:
+        figures = archive.info()
+    for columns, lines_wide in ((40, 40), (30, 40), (61, 61), (200, 200)):
+        status, shown = on_terminal(
+            ["info", "-a", "app.log.slip", "app.log.slip"], folder, subprocess.DEVNULL, stdout_too=True, columns=columns
+        )
+        text = shown.replace("\r\n", "\n")
+        assert status == 0
+        assert max(map(len, text.splitlines())) <= lines_wide
+        assert text.split() == run("info", "-a", "app.log.slip", "app.log.slip", cwd=folder).stdout.decode().split() or columns < 61
+        for stream in figures["streams"]:
+            assert " ".join(f"{stream['name']} ({stream['kind']})".split()) in " ".join(text.split())
+            assert f"{stream['raw_bytes']:,}" in text
+    huge = {"raw_bytes": 10**11, "archive_bytes": 10**10, "lines": 10**9, "blocks": 10**4, "continued": 9, "templates": 10**6}
+    huge |= {"level": "default", "version": 1, "categories": {"text": 10**10}}
+    huge["streams"] = [{"name": "template numbers", "kind": "text", "raw_bytes": 10**11, "archive_bytes": 10**10}] * 2
+    assert max(map(len, info._format("x.slip", huge, 1, 40).splitlines())) <= 40
+
+
 # Manners: what is never overwritten, left behind or mixed up
 
 

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import sys
 
 from slipstick.logs import Archive
 
 from . import _files, _unpack
-from ._messages import Complaint, UsageError, display, say
-from ._parser import Option, Verb
+from ._messages import Complaint, UsageError, display, line_width, say
+from ._parser import Option, Verb, fold
 
 TYPE_CHECKING = False  # see slipstick/__init__.py
 if TYPE_CHECKING:
     from typing import Any
 
 STREAMS_SHOWN = 16  # the largest; with the lines above them they fit a screen
+LABEL_COLUMN = 13
 
 DESCRIPTION = """
 Prints what each FILE.slip holds: ratio, lines, templates, where the bytes went.
@@ -44,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
     shown: list[dict[str, Any]] = []
     code = _files.for_each(arguments.operands, lambda path: shown.append(_show(path, arguments)))
     if len(shown) > 1 and not arguments.json:
-        say(_format_total(shown))
+        say(_format_total(shown, line_width(sys.maxsize)))
     return code
 
 
@@ -63,7 +65,7 @@ def _show(path: str, arguments: argparse.Namespace) -> dict[str, Any]:
 
         say(json.dumps({"path": display(path), **info, "ratio": _ratio(info)}) + "\n")
     else:
-        say(_format(path, info, len(info["streams"]) if arguments.all else STREAMS_SHOWN))
+        say(_format(path, info, len(info["streams"]) if arguments.all else STREAMS_SHOWN, line_width(sys.maxsize)))
     return info
 
 
@@ -71,39 +73,58 @@ def _ratio(info: dict[str, Any]) -> float:
     return info["raw_bytes"] / info["archive_bytes"]
 
 
-def _format(path: str, info: dict[str, Any], most_streams: int) -> str:
+def _format(path: str, info: dict[str, Any], most_streams: int, width: int = sys.maxsize) -> str:
+    """In lines of at most width characters, at least LEAST_COLUMNS, where no name is longer."""
     continued = f" ({info['continued']:,} continue the one before)" if info["continued"] else ""
     lines = [
         display(path),
-        f"  raw        {info['raw_bytes']:,} bytes, {info['lines']:,} lines",
-        f"  archive    {info['archive_bytes']:,} bytes, ratio {_ratio(info):.2f}",
-        f"  blocks     {info['blocks']:,}{continued}, level {info['level']}, format version {info['version']}",
-        f"  templates  {info['templates']:,}",
+        *_line("raw", f"{info['raw_bytes']:,} bytes, {info['lines']:,} lines", width),
+        *_line("archive", f"{info['archive_bytes']:,} bytes, ratio {_ratio(info):.2f}", width),
+        *_line("blocks", f"{info['blocks']:,}{continued}, level {info['level']}, format version {info['version']}", width),
+        *_line("templates", f"{info['templates']:,}", width),
     ]
+    rows: list[tuple[str, ...]]
     if info["categories"]:
-        lines += ["", f"  {'archive':>14} {'share':>6}  where the bytes went"]
-        for name, size in sorted(info["categories"].items(), key=lambda item: -item[1]):
-            lines.append(f"  {size:>14,} {_share(size, info):>6}  {name}")
+        rows = [(f"{size:,}", _share(size, info), name) for name, size in sorted(info["categories"].items(), key=lambda item: -item[1])]
+        lines += ["", *_table(("archive", "share", "where the bytes went"), rows, width)]
     if info["streams"]:
-        lines += ["", f"  {'archive':>14} {'share':>6} {'raw':>14}  stream"]
         streams = sorted(info["streams"], key=lambda stream: -stream["archive_bytes"])
+        rows = []
         for stream in streams[:most_streams]:
             size, name = stream["archive_bytes"], f"{display(stream['name'])} ({stream['kind']})"
-            lines.append(f"  {size:>14,} {_share(size, info):>6} {stream['raw_bytes']:>14,}  {name}")
+            rows.append((f"{size:,}", _share(size, info), f"{stream['raw_bytes']:,}", name))
+        lines += ["", *_table(("archive", "share", "raw", "stream"), rows, width)]
         if len(streams) > most_streams:
-            lines.append(f"  and {len(streams) - most_streams} smaller streams (-a shows them)")
+            lines += fold(f"and {len(streams) - most_streams} smaller streams (-a shows them)", width, "  ").splitlines()
     return "\n".join(lines) + "\n\n"
+
+
+def _line(label: str, text: str, width: int) -> list[str]:
+    lines = fold(text, width, " " * LABEL_COLUMN).splitlines()
+    return [f"  {label}".ljust(LABEL_COLUMN) + lines[0][LABEL_COLUMN:], *lines[1:]]
+
+
+def _table(head: tuple[str, ...], rows: list[tuple[str, ...]], width: int) -> list[str]:
+    """Figures, and a name behind them or, where not all lines have room for it, above."""
+    widths = [max(map(len, column)) for column in zip(head, *rows)]
+    beside = sum(widths) + len(widths) + 2 <= width
+    lines = []
+    for *figures, name in (head, *rows):
+        line = "  " + " ".join(figure.rjust(wide) for figure, wide in zip(figures, widths))
+        lines += [f"{line}  {name}"] if beside else [*fold(name, width, "  ").splitlines(), f"  {line}" if len(line) + 2 <= width else line]
+    return lines
 
 
 def _share(size: int, info: dict[str, Any]) -> str:
     return f"{size / info['archive_bytes']:.1%}"
 
 
-def _format_total(infos: list[dict[str, Any]]) -> str:
+def _format_total(infos: list[dict[str, Any]], width: int) -> str:
     total = {key: sum(info[key] for info in infos) for key in ("raw_bytes", "archive_bytes", "lines")}
-    return (
+    return fold(
         f"{len(infos)} archives: {total['raw_bytes']:,} bytes, {total['lines']:,} lines"
-        f" in {total['archive_bytes']:,} bytes, ratio {_ratio(total):.2f}\n"
+        f" in {total['archive_bytes']:,} bytes, ratio {_ratio(total):.2f}",
+        width,
     )
 
 

@@ -12,16 +12,18 @@ common one; `two_head_statistics` is the same for two heads. They and the other 
 torch tensors, with autograd; torch is imported only when it is given. Of torch alone are `LinearCrossEntropy`, a module, and
 `project_gradients`, which changes the gradients that torch keeps beside its parameters.
 
-Gradients of NumPy arrays come from the functions with `_and_grad` behind their names. For a loss of statistics without one, give
-`row_statistics_and_grad` its derivatives by them; here for `focal_loss` with gamma 2, the mean of -(1 - p)^2 log p:
+Gradients of NumPy arrays come from `value_and_grad`, for every loss here and for your own functions of them:
 
->>> def focal_slopes(rows):
-...     log_p = rows.target - rows.lse
-...     slope = (2 * np.exp(log_p) * log_p + np.expm1(log_p)) * -np.expm1(log_p) / len(log_p)
-...     return {"target": slope, "lse": -slope}
->>> _, by_hidden, by_weight, _ = losses.row_statistics_and_grad(hidden, weight, targets, upstream=focal_slopes)
->>> by_weight.shape
+>>> loss, gradients = losses.value_and_grad(losses.focal_loss, hidden, weight, targets, gamma=2.0)
+>>> gradients["weight"].shape
 (5, 8)
+>>> def confident_cross_entropy(hidden, weight):
+...     rows = losses.row_statistics(hidden, weight, targets, want=("target", "lse", "entropy"))
+...     return (rows.lse - rows.target + 0.1 * rows.entropy).mean()
+>>> loss, gradients = losses.value_and_grad(confident_cross_entropy, hidden, weight)
+
+Functions with `_and_grad` behind their names give them, too, of the cross-entropy with one product less, and of statistics where you know
+your loss's derivatives by them.
 """
 
 from __future__ import annotations
@@ -36,6 +38,7 @@ from ._two_head_statistics import TwoHeadStatistics, two_head_statistics
 if TYPE_CHECKING:
     from ._numpy_gradients import row_statistics_and_grad, two_head_statistics_and_grad
     from ._torch_cross_entropy import LinearCrossEntropy
+    from ._value_and_grad import value_and_grad
 
 __all__ = [
     "ERROR_BOUNDS",
@@ -49,6 +52,7 @@ __all__ = [
     "row_statistics_and_grad",
     "two_head_statistics",
     "two_head_statistics_and_grad",
+    "value_and_grad",
     *_family.FILES,
 ]
 
@@ -62,6 +66,10 @@ def __getattr__(name: str) -> Any:
         from . import _numpy_gradients
 
         return getattr(_numpy_gradients, name)
+    if name == "value_and_grad":
+        from ._value_and_grad import value_and_grad
+
+        return value_and_grad
     if name in _family.FILES:
         return _family.load(name)
     raise AttributeError(f"module 'slipstick.losses' has no attribute {name!r}")

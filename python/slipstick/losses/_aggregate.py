@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from ._arrays import Array, as_autocast, astype, library, logsumexp, taken, without_autocast
+from ._arrays import Array, as_autocast, astype, library, logsumexp, quiet, required, taken, without_autocast
 from ._labels import check_labels
 from ._rows import Rows, check_head, check_number
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ._rows import Streaming
 
 
+@quiet
 def aggregate_cross_entropy(
     hidden: Array,
     weight: Array,
@@ -50,8 +51,9 @@ def aggregate_cross_entropy(
     """
     name = "aggregate_cross_entropy"
     check_number(name, "interpolation", interpolation, "a number from 0 to 1", lambda x: 0 <= x <= 1)
-    hidden, weight, labels = check_head(name, hidden, weight, labels, bias)
-    (bias,) = taken(name, bias=bias)
+    required(name, labels=labels)
+    hidden, weight, labels = check_head(name, hidden, weight, labels, bias, argument="labels")
+    _, bias = taken(name, hidden=hidden, bias=bias)
     xp = library(hidden)
     if labels.ndim < 1 or labels.shape[-1] < 1:
         raise ValueError(f"{name}: labels has shape {tuple(labels.shape)}; expected (..., m), m >= 1")

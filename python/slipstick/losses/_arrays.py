@@ -7,16 +7,20 @@ they call differently. Nothing imports torch: there is no tensor before someone 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
-from typing import Any, TypeAlias
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias, TypeVar, cast
 
 import numpy as np
 
 from slipstick._arguments import is_torch
 
 from ._numpy import integers, plain_array
+from ._traced import untraced
 
 Array: TypeAlias = Any  # a torch.Tensor or a NumPy array; also a NumPy number, which NumPy makes of an array without dimensions
+
+Loss = TypeVar("Loss", bound=Callable[..., Any])
 
 NUMPY_FLOATS = ("float16", "float32", "float64")
 
@@ -38,30 +42,43 @@ def has_tensor(*given: Any) -> bool:
 
 
 def taken(name: str, **given: Array | None) -> tuple[Any, ...]:
-    """Arguments by their names, as they are where one of them is a tensor, else as NumPy arrays.
+    """Arguments by their names, as they are where one of them is a tensor, else as NumPy arrays. None stays None.
 
     Raises:
-        TypeError: one is a tensor and another is not, or an array has masked elements.
+        TypeError: one is a tensor and another is not, or an array has elements that are masked or no real numbers.
     """
     if not has_tensor(*given.values()):
         return tuple(None if x is None else plain_array(name, argument, x) for argument, x in given.items())
     for argument, x in given.items():
         if x is not None and not is_torch(x):
             raise TypeError(f"{name}: {argument} is a {type(x).__name__}; expected a torch.Tensor")
+        if x is not None and x.is_complex():
+            raise TypeError(f"{name}: {argument} has dtype {dtype_name(x)}; expected real numbers")
     return tuple(given.values())
 
 
+def required(name: str, **given: Array | None) -> None:
+    """Raises TypeError where an argument is None."""
+    for argument, x in given.items():
+        if x is None:
+            raise TypeError(f"{name}: {argument} is None; expected an array")
+
+
 def floats(name: str, **given: Array | None) -> tuple[Any, ...]:
-    """taken, of floating-point numbers. Not bfloat16 of NumPy arrays, with which NumPy has no formulas.
+    """taken, of floating-point numbers, None refused. Not bfloat16 of NumPy arrays, with which NumPy has no formulas.
 
     Raises:
         TypeError: see taken, or an array is of another dtype.
     """
+    required(name, **given)
     arrays = taken(name, **given)
     if is_torch(arrays[0]):
+        for argument, x in given.items():
+            if not is_floating(x):
+                raise TypeError(f"{name}: {argument} has dtype {dtype_name(x)}; expected a floating one")
         return arrays
     for argument, x in zip(given, arrays):
-        if x is not None and x.dtype.name not in NUMPY_FLOATS:
+        if x.dtype.name not in NUMPY_FLOATS:
             raise TypeError(f"{name}: {argument} has dtype {x.dtype}; expected one of {', '.join(NUMPY_FLOATS)}")
     return arrays
 
@@ -69,6 +86,11 @@ def floats(name: str, **given: Array | None) -> tuple[Any, ...]:
 def whole_numbers(name: str, argument: str, x: Array) -> Array:
     """Labels or classes: of any integers of NumPy, which become int64. What is wrong with those of a tensor is for the caller to say."""
     return x if is_torch(x) else integers(name, argument, x)
+
+
+def is_floating(x: Array) -> bool:
+    """Of ml_dtypes, too."""
+    return bool(x.is_floating_point()) if is_torch(x) else x.dtype.kind in "fV"
 
 
 def dtype_name(x: Array) -> str:
@@ -79,7 +101,7 @@ def dtype_name(x: Array) -> str:
 
 
 def stop_gradient(x: Array) -> Array:
-    return x.detach() if is_torch(x) else x
+    return x.detach() if is_torch(x) else untraced(x)
 
 
 def as_autocast(*arrays: Array) -> tuple[Array, ...]:
@@ -100,9 +122,17 @@ def without_autocast(x: Array) -> Any:
     return torch.autocast(x.device.type, enabled=False)
 
 
-def silent(x: Array) -> Any:
-    """While it lives, NumPy says nothing of 0 / 0, as torch does."""
-    return contextlib.nullcontext() if is_torch(x) else np.errstate(invalid="ignore", divide="ignore")
+def quiet(loss: Loss) -> Loss:
+    """A loss of which NumPy says nothing where a number is infinite or NaN, as torch does."""
+
+    @functools.wraps(loss)
+    def run(*arguments: Any, **options: Any) -> Any:
+        if has_tensor(*arguments, *options.values()):
+            return loss(*arguments, **options)
+        with np.errstate(all="ignore"):
+            return loss(*arguments, **options)
+
+    return cast(Loss, run)
 
 
 # ---- making arrays ------------------------------------------------------------------------------------------------------------------------
@@ -139,13 +169,16 @@ def number_like(name: str, argument: str, value: Any, x: Array) -> Array:
     Raises:
         TypeError: it is None, of NumPy arrays also a tensor or no number.
     """
-    if value is None or (is_torch(value) and not is_torch(x)):
+    if value is None or isinstance(value, (str, bytes)) or (is_torch(value) and not is_torch(x)):
         raise TypeError(f"{name}: {argument} is a {type(value).__name__}; expected a number, or an array as the others are")
     if not is_torch(x):
-        return plain_array(name, argument, value, x.dtype)
+        return plain_array(name, argument, stop_gradient(value), x.dtype)
     import torch
 
-    return torch.as_tensor(value, dtype=x.dtype, device=x.device).detach()
+    try:
+        return torch.as_tensor(value, dtype=x.dtype, device=x.device).detach()
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        raise TypeError(f"{name}: {argument} is {value!r}; expected a number within the range of {dtype_name(x)}") from None
 
 
 def new_zeros(x: Array, shape: Sequence[int], dtype: Any = None) -> Array:
@@ -215,7 +248,7 @@ def sigmoid(x: Array) -> Array:
 def logsumexp(x: Array, axis: int) -> Array:
     if is_torch(x):
         return library(x).logsumexp(x, axis)
-    most = x.max(axis, keepdims=True, initial=-np.inf)
+    most = stop_gradient(x).max(axis, keepdims=True, initial=-np.inf)  # whatever it is, the result is the same
     most = np.where(np.isfinite(most), most, x.dtype.type(0))
     with np.errstate(divide="ignore"):  # of e^-inf alone
         return np.log(np.exp(x - most).sum(axis)) + most.squeeze(axis)
@@ -243,16 +276,16 @@ def norm(x: Array) -> Array:
 
 def gather(x: Array, columns: Array) -> Array:
     """x[n, columns[n, i]]."""
-    return x.gather(1, columns) if is_torch(x) else np.take_along_axis(x, columns, 1)
+    return x.gather(1, columns) if is_torch(x) else x[np.arange(len(x))[:, None], columns]
 
 
 def scatter(x: Array, columns: Array, value: float) -> Array:
     """A copy of x with that value at [n, columns[n, i]]."""
     if is_torch(x):
         return x.scatter(1, columns, value)
-    copy = x.copy()
-    np.put_along_axis(copy, columns, value, 1)
-    return copy
+    there = np.zeros(x.shape, bool)
+    np.put_along_axis(there, columns, True, 1)
+    return np.where(there, x.dtype.type(value), x)
 
 
 def topk(x: Array, k: int) -> tuple[Array, Array]:
@@ -260,9 +293,10 @@ def topk(x: Array, k: int) -> tuple[Array, Array]:
     if is_torch(x):
         values, columns = library(x).topk(x, k, 1)
         return values, columns
-    columns = np.argpartition(-x, k - 1, 1)[:, :k]
-    columns = np.take_along_axis(columns, np.argsort(-np.take_along_axis(x, columns, 1), 1, kind="stable"), 1)
-    return np.take_along_axis(x, columns, 1), columns
+    falling = -stop_gradient(x)
+    columns = np.argpartition(falling, k - 1, 1)[:, :k]
+    columns = np.take_along_axis(columns, np.argsort(np.take_along_axis(falling, columns, 1), 1, kind="stable"), 1)
+    return gather(x, columns), columns
 
 
 def sums_by_class(labels: Array, values: Array, classes: int) -> Array:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ._arrays import Array, library, taken
+from ._arrays import Array, library, quiet, required, taken
 from ._rows import Rows, check_head, check_number, check_same_shape
 
 if TYPE_CHECKING:
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from ._rows import Streaming
 
 
+@quiet
 def comp_sum_loss(
     hidden: Array,
     weight: Array,
@@ -50,6 +51,7 @@ def comp_sum_loss(
     return rows.reduce(_comp_sum(rows, tau))
 
 
+@quiet
 def smooth_adversarial_comp_sum_loss(
     hidden: Array,
     perturbed_hidden: Array,
@@ -83,6 +85,7 @@ def smooth_adversarial_comp_sum_loss(
     name = "smooth_adversarial_comp_sum_loss"
     check_number(name, "tau", tau, "a finite number of at least 0", lambda x: 0 <= x < float("inf"))
     check_number(name, "coefficient", coefficient, "a finite number of at least 0", lambda x: 0 <= x < float("inf"))
+    required(name, hidden=hidden, perturbed_hidden=perturbed_hidden)
     hidden, perturbed_hidden = taken(name, hidden=hidden, perturbed_hidden=perturbed_hidden)
     hidden, weight, targets = check_head(name, hidden, weight, targets, bias)
     check_same_shape(name, "hidden", hidden.shape, perturbed_hidden=perturbed_hidden)

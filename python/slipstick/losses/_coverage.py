@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 
-from ._arrays import Array, floats, library
+from ._arrays import Array, floats, library, quiet
 from ._rows import check_number, check_reduction, log1m_exp, reduce_losses
 
 RARE = -18.0  # log of (tries x probability), below which the loss is its expansion; the next term is under 1e-16
 
 
+@quiet
 def dco_loss(log_prob: Array, *, tries: int, reduction: str = "mean") -> Array:
     """-log(1 - (1 - P)^tries): the negative log-probability that at least one of `tries` independent samples is the answer.
 

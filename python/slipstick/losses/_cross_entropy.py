@@ -14,8 +14,10 @@ _NAME = "linear_cross_entropy"
 _REDUCTIONS = ("mean", "sum", "none")
 
 
-def _check_options(function: str, e: Any, targets: Any, reduction: str, shift: int, label_smoothing: float, token_weight: Any) -> None:
-    if reduction not in _REDUCTIONS:
+def _check_options(
+    function: str, e: Any, targets: Any, reduction: str, shift: int, label_smoothing: float, z_loss: float, token_weight: Any
+) -> None:
+    if not isinstance(reduction, str) or reduction not in _REDUCTIONS:
         raise ValueError(f"{function}: reduction is {reduction!r}; expected one of {str(_REDUCTIONS)[1:-1]}")
     if e.ndim < 2 or tuple(e.shape[:-1]) != tuple(targets.shape):
         raise ValueError(f"{function}: e has shape {tuple(e.shape)} and targets {tuple(targets.shape)}; expected (..., width) and (...)")
@@ -24,6 +26,7 @@ def _check_options(function: str, e: Any, targets: Any, reduction: str, shift: i
     if shift < 0:
         raise ValueError(f"{function}: shift is {shift}; expected 0 or more")
     _head.check_number(function, "label_smoothing", label_smoothing, "0 to 1", lambda x: 0 <= x <= 1)
+    _head.check_number(function, "z_loss", z_loss, "a finite number", lambda x: abs(x) < float("inf"))
     if token_weight is not None and tuple(token_weight.shape) != tuple(targets.shape):
         raise ValueError(
             f"{function}: token_weight has shape {tuple(token_weight.shape)}; expected {tuple(targets.shape)}, that of targets"
@@ -95,28 +98,34 @@ def linear_cross_entropy(
         autograd records it or not. Errors: see ERROR_BOUNDS. loss >= 0 for every row without z_loss and weights below 0.
     """
     shift = _head.shift_of(_NAME, shift)
+    _head.check_flag(_NAME, "return_lse", return_lse)
+    _head.check_flag(_NAME, "return_dropped", return_dropped)
     if process_group is not None and not is_torch(e):
         raise TypeError(f"{_NAME}: process_group with a {type(e).__name__}; expected torch tensors")
+    if process_group is not None and not callable(getattr(process_group, "size", None)):
+        raise TypeError(f"{_NAME}: process_group is {process_group!r}; expected a group of torch.distributed, or None")
     compute: Any
     if is_torch(e):
         from ._torch_cross_entropy import torch_linear_cross_entropy
 
-        for name, value in (("targets", targets), ("class_weight", class_weight), ("token_weight", token_weight)):
-            if not is_torch(value) and (value is not None or name == "targets"):
+        for name, value in (("c", c), ("targets", targets), ("class_weight", class_weight), ("token_weight", token_weight)):
+            if not is_torch(value) and (value is not None or name in ("c", "targets")):
                 raise TypeError(f"{_NAME}: {name} is a {type(value).__name__}; expected a torch.Tensor, as e is one")
         compute = torch_linear_cross_entropy
     else:
-        compute = _numpy_linear_cross_entropy
         import numpy as np
 
+        from ._arrays import quiet
         from ._numpy import plain_array
+
+        compute = quiet(_numpy_linear_cross_entropy)
 
         e, c, targets = plain_array(_NAME, "e", e), plain_array(_NAME, "c", c), plain_array(_NAME, "targets", targets)
         token_weight, class_weight = (
             None if x is None else plain_array(_NAME, name, x, np.float64)
             for name, x in (("token_weight", token_weight), ("class_weight", class_weight))
         )
-    _check_options(_NAME, e, targets, reduction, shift, label_smoothing, token_weight)
+    _check_options(_NAME, e, targets, reduction, shift, label_smoothing, z_loss, token_weight)
     options = {"process_group": process_group} if process_group is not None else {}
     return compute(
         e,
@@ -165,11 +174,12 @@ def _numpy_linear_cross_entropy(
     if return_dropped:
         raise ValueError(f"{_NAME}: return_dropped of NumPy arrays; expected linear_cross_entropy_and_grad, which has the gradients")
 
-    from ._numpy import NumpyHead, numpy_statistics
+    from ._numpy import NumpyHead, numpy_statistics, plain_array
+    from ._traced import untraced
 
     rows, labels, weights, shape = _shifted(e, targets, token_weight, shift)
     map_and_cap = _head.map_name(_NAME, softcap, None)
-    head = NumpyHead(_NAME, rows, c, labels, bias, 1.0, map_and_cap, ignore_index, ("e", "c"))
+    head = NumpyHead(_NAME, untraced(rows), untraced(c), labels, untraced(bias), 1.0, map_and_cap, ignore_index, ("e", "c"))
     _check_class_weight(_NAME, class_weight, head.vocabulary)
     parts = ("target", "lse", "mean") if label_smoothing and class_weight is None else ("target", "lse")
     found = numpy_statistics(
@@ -188,15 +198,14 @@ def _numpy_linear_cross_entropy(
             raise ValueError(f"{_NAME}: class_weight with softcap and label_smoothing; expected at most two of them")
         average = rows.astype(np.float64) @ (class_weight @ c.astype(np.float64))
         if bias is not None:
-            average = average + np.asarray(bias, np.float64) @ class_weight
+            average = average + plain_array(_NAME, "bias", bias, np.float64) @ class_weight
         losses = losses + label_smoothing / head.vocabulary * (class_weight.sum() * lse - average)
     losses = np.where(counts, losses * factor, 0.0)
     if reduction == "none":
         loss = losses.reshape(shape).astype(head.sum_type)
     else:
         total = losses.sum()
-        with np.errstate(invalid="ignore", divide="ignore"):
-            loss = head.sum_type.type(total / (factor * of_label).sum() if reduction == "mean" else total)
+        loss = (total / (factor * of_label).sum() if reduction == "mean" else total).astype(head.sum_type)
     return (loss, lse.reshape(shape).astype(head.sum_type)) if return_lse else loss
 
 
@@ -245,13 +254,14 @@ def linear_cross_entropy_and_grad(
     function = "linear_cross_entropy_and_grad"
     if is_torch(e):
         raise TypeError(f"{function}: e is a torch.Tensor; expected a NumPy array (for tensors: linear_cross_entropy and backward)")
-    if reduction == "none":
+    _head.check_flag(function, "return_dropped", return_dropped)
+    if isinstance(reduction, str) and reduction == "none":
         raise ValueError(f"{function}: reduction is 'none'; expected 'mean' or 'sum'")
     shift = _head.shift_of(function, shift)
     ignore_index = int64(function, "ignore_index", ignore_index)
     e, targets = plain_array(function, "e", e), plain_array(function, "targets", targets)
     token_weight = None if token_weight is None else plain_array(function, "token_weight", token_weight, np.float64)
-    _check_options(function, e, targets, reduction, shift, label_smoothing, token_weight)
+    _check_options(function, e, targets, reduction, shift, label_smoothing, z_loss, token_weight)
     rows, labels, weights, _ = _shifted(e, targets, token_weight, shift)
     head = NumpyHead(function, rows, c, labels, bias, 1.0, _head.map_name(function, softcap, None), ignore_index, ("e", "c"))
     dropped = np.empty(targets.shape if not shift else (*targets.shape[:-1], targets.shape[-1] - shift)) if return_dropped else None

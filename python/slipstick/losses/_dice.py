@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ._arrays import Array, gather, library, log_softmax
+from ._arrays import Array, gather, library, log_softmax, quiet
 from ._row_chunks import ChunkedRows
 from ._rows import Rows, check_choice, check_number, log1m_exp
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 INFINITY = float("inf")
 
 
+@quiet
 def dice_loss(
     hidden: Array,
     weight: Array,
@@ -52,6 +53,7 @@ def dice_loss(
     return rows.reduce((1 - overlap) / (overlap + 1 + gamma))
 
 
+@quiet
 def all_class_dice_loss(
     hidden: Array,
     weight: Array,

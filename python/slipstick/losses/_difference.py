@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from ._arrays import Array
+from ._arrays import Array, quiet
 from ._two_head_losses import Head, two_heads
 from ._two_head_statistics import check_combination
 
 
+@quiet
 def logit_difference_cross_entropy(
     hidden: Array,
     weight: Array,

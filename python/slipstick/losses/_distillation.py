@@ -8,11 +8,13 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+from slipstick._arguments import int64, is_torch, thread_count
+
 from . import _head
-from ._arrays import Array, as_autocast, dtype_name, library, log_softmax, stop_gradient, taken, where, whole_numbers
+from ._arrays import Array, as_autocast, dtype_name, library, log_softmax, quiet, required, stop_gradient, taken, where, whole_numbers
 from ._gathered_logits import gathered_logits
 from ._labels import check_labels
-from ._rows import Rows, check_choice, check_number, check_reduction, reduce_losses
+from ._rows import Rows, check_choice, check_flag, check_number, check_reduction, reduce_losses
 from ._two_head_losses import Head, check_two_heads, two_heads
 from ._two_head_statistics import check_mixture
 
@@ -25,6 +27,7 @@ TEACHER = ("teacher_hidden", "teacher_weight")
 DIVERGENCES = ("forward_kl", "reverse_kl", "jensen_shannon", "binary_kl", "binary_kl_norm")
 
 
+@quiet
 def distillation_loss(
     hidden: Array,
     weight: Array,
@@ -97,6 +100,7 @@ def distillation_loss(
     return heads.reduce(temperature**2 * (reverse if divergence == "reverse_kl" else forward))
 
 
+@quiet
 def subset_distillation_loss(
     hidden: Array,
     weight: Array,
@@ -129,6 +133,7 @@ def subset_distillation_loss(
     student, teacher = Head(hidden, weight, bias), Head(teacher_hidden, teacher_weight, teacher_bias)
     student, teacher, targets = check_two_heads(name, student, teacher, TEACHER, targets)
     hidden, weight, _ = student
+    required(name, subset=subset)
     _, subset = taken(name, hidden=hidden, subset=subset)
     subset = whole_numbers(name, "subset", subset)
     if dtype_name(subset) != "int64" or subset.ndim != hidden.ndim or subset.shape[:-1] != hidden.shape[:-1]:
@@ -151,6 +156,7 @@ def subset_distillation_loss(
     )
 
 
+@quiet
 def top_k_distillation_loss(
     hidden: Array,
     weight: Array,
@@ -184,7 +190,7 @@ def top_k_distillation_loss(
     check_number(name, "k", k, f"a whole number from 1 to {weight.shape[0]}", lambda x: isinstance(x, int) and 1 <= x <= weight.shape[0])
     check_number(name, "temperature", temperature, "a positive number", lambda x: 0 < x < math.inf)
     of_teacher, its_weight, its_bias = (None if x is None else stop_gradient(x) for x in teacher)
-    rows = Rows(name, of_teacher, its_weight, None, ("topk",), bias=its_bias, reduction=reduction, topk=k, **streaming)
+    rows = Rows(name, of_teacher, its_weight, None, ("topk",), bias=its_bias, reduction=reduction, prefix="teacher_", topk=k, **streaming)
     subset = library(hidden).clip(rows.statistics.topk.indices, 0, None).reshape(*hidden.shape[:-1], k)
     return _subset_divergence(
         name,
@@ -213,6 +219,8 @@ def _subset_divergence(
     streaming: Streaming,
 ) -> Array:
     check_reduction(name, reduction)
+    check_flag(name, "renormalize", renormalize)
+    ignore_index = int64(name, "ignore_index", ignore_index)
     unknown = set(streaming) - {"softcap", "scale", "filter_eps", "workspace", "threads"}
     if unknown:
         raise TypeError(f"{name}: got an unexpected argument {min(unknown)!r}")
@@ -221,21 +229,28 @@ def _subset_divergence(
     if softcap is not None:
         check_number(name, "softcap", softcap, "a positive number or None", lambda x: 0 < x < math.inf)
     check_number(name, "scale", scale, "a finite number", lambda x: abs(x) < math.inf)
+    _head.filter_bound(name, streaming.get("filter_eps"), "float32")  # checked without a use for it, too
+    _head.workspace_bytes(name, streaming.get("workspace"))
+    thread_count(name, streaming.get("threads"))
+    if not is_torch(scale):
+        scale = float(scale)
     counts = None if targets is None else check_labels(name, targets, student[1].shape[0], ignore_index)
     options: Streaming = {**streaming, "scale": scale / temperature, "softcap": None if softcap is None else softcap / temperature}
     log_probs = []
-    for hidden, weight, bias in (student, teacher):
+    for (hidden, weight, bias), prefix in ((student, ""), (teacher, "teacher_")):
         hidden, weight = as_autocast(hidden, weight)
         flat = hidden.reshape(-1, hidden.shape[-1])
         if counts is not None:  # a NaN in a row that does not count reaches no gradient
             flat = where(counts.reshape(-1, 1), flat)
-        logits = gathered_logits(flat, weight, bias, subset.reshape(len(flat), subset.shape[-1])) * (scale / temperature)
+        columns = subset.reshape(len(flat), subset.shape[-1])
+        logits = gathered_logits(name, flat, weight, bias, columns, prefix + "bias") * (scale / temperature)
         if softcap is not None:
             logits = softcap / temperature * library(logits).tanh(logits / (softcap / temperature))
         if renormalize:
             log_probs.append(log_softmax(logits, 1))
         else:
-            rows = Rows(name, hidden, weight, targets, ("lse",), bias=bias, ignore_index=ignore_index, reduction=reduction, **options)
+            given: dict[str, Any] = {"bias": bias, "ignore_index": ignore_index, "reduction": reduction, "prefix": prefix, **options}
+            rows = Rows(name, hidden, weight, targets, ("lse",), **given)
             log_probs.append(logits - rows.of("lse")[:, None])
     log_p, log_q = log_probs
     losses = temperature**2 * (library(log_q).exp(log_q) * (log_q - log_p)).sum(1)

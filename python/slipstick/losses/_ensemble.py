@@ -7,13 +7,14 @@ from typing import Any
 
 from slipstick import _core
 
-from ._arrays import Array, astype, beside, floats, in_order, library, order_of, silent, stop_gradient
+from ._arrays import Array, astype, beside, floats, in_order, library, order_of, quiet, stop_gradient
 from ._rows import check_number, check_reduction, reduce_losses
 
 PURPOSE = 0x456E734C  # "EnsL": this use of a seed has its own random stream
 BLOCKS_A_STEP = 1 << 32  # so that steps of up to 2^34 margins share no random numbers
 
 
+@quiet
 def ens_loss(margins: Array, *, seed: int, step: int, exponent: float = 0.0, reduction: str = "mean") -> Array:
     """Random derivative times margin: its gradient at each margin is that of a random convex calibrated loss, drawn for this step.
 
@@ -46,8 +47,7 @@ def ens_loss(margins: Array, *, seed: int, step: int, exponent: float = 0.0, red
     xp = library(margins)
     flat = stop_gradient(margins).reshape(-1)
     normals = beside(_normals(seed, step, flat.shape[0], xp), flat)
-    with silent(flat):  # 0 to a negative power is infinite
-        box_cox = xp.exp(normals) if exponent == 0 else xp.clip(1 + exponent * normals, 0, None) ** (1 / exponent)
+    box_cox = xp.exp(normals) if exponent == 0 else xp.clip(1 + exponent * normals, 0, None) ** (1 / exponent)
     derivatives = xp.empty_like(flat)
     derivatives[order_of(flat)] = astype(in_order(xp.clip(-box_cox, -1, None)), flat.dtype)
     derivatives = xp.where(flat > 1, derivatives / xp.where(flat > 1, flat, 1.0), derivatives) - 1e-6

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -11,6 +12,7 @@ from slipstick._core import losses as _core
 
 DEFAULT_WORKSPACE = 64 << 20
 CUDA_WORKSPACE = 256 << 20  # tiles wide enough for a GPU: 5120 classes of 8192 rows in bfloat16
+BEYOND_FLOATS = 1 << 1023
 FORMATS = ("float32", "bfloat16", "float16", "float64")
 
 STATISTICS = ("target", "lse", "mean", "second_moment", "expected", "entropy", "maximum", "argmax", "topk", "collapsed")
@@ -19,27 +21,38 @@ _PARTS = {"entropy": ("lse", "expected"), "expected": ("lse", "expected"), "topk
 CORE_STATISTICS = ("target", "lse", "mean", "second_moment", "expected", "maximum", "argmax")
 
 
-def call_as(name: str, own: str, function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
-    """The function's result; its errors, which begin with its own name, name the function that the user called."""
+def call_as(name: str, own: str, function: Callable[..., Any], *arguments: Any, prefix: str = "", **options: Any) -> Any:
+    """The function's result; its errors, which begin with its own name, name the function that the user called.
+
+    prefix: of hidden, weight and bias, where the user knows them by other names.
+    """
     torch = sys.modules.get("torch")
-    if name == own or (torch is not None and torch.compiler.is_compiling()):
+    if (name == own and not prefix) or (torch is not None and torch.compiler.is_compiling()):
         return function(*arguments, **options)
     try:
         return function(*arguments, **options)
     except (TypeError, ValueError, IndexError) as error:
         if not str(error).startswith(own):
             raise
-        raise type(error)(name + str(error).removeprefix(own)) from None
+        text = str(error).removeprefix(own)
+        raise type(error)(name + (re.sub(r"\b(hidden|weight|bias)\b", prefix + r"\1", text) if prefix else text)) from None
 
 
 def number(function: str, name: str, value: Any) -> float:
     """value as a float, which drops no gradient."""
     if is_torch(value) and value.requires_grad:
         raise TypeError(f"{function}: {name} is a tensor that asks for a gradient; expected a number, as it gets none")
+    plain = isinstance(value, (int, float)) or is_torch(value)
     try:
+        if not plain and (
+            isinstance(value, (str, bytes)) or getattr(value, "shape", ()) != ()
+        ):  # float reads strings and arrays of one element
+            raise TypeError
         return float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RuntimeError):  # torch's of a tensor of several elements
         raise TypeError(f"{function}: {name} is {value!r}; expected a number") from None
+    except OverflowError:
+        raise ValueError(f"{function}: {name} is {value}; expected a number within the range of float64") from None
 
 
 def shift_of(function: str, shift: Any) -> int:
@@ -47,13 +60,21 @@ def shift_of(function: str, shift: Any) -> int:
     return int(shift) if isinstance(shift, bool) else integer(function, "shift", shift)
 
 
+def check_flag(function: str, name: str, value: Any) -> None:
+    if not isinstance(value, bool) and not (type(value).__module__ == "numpy" and type(value).__name__ in ("bool", "bool_")):
+        raise TypeError(f"{function}: {name} is {value!r}; expected True or False")
+
+
+def bias_name(hidden: str) -> str:
+    """Of the head whose hidden states have that name."""
+    return hidden.removesuffix("hidden") + "bias" if hidden.endswith("hidden") else "bias"
+
+
 def check_number(name: str, argument: str, value: Any, wanted: str, holds: Callable[[Any], bool]) -> None:
     """Raises where a scalar argument is no number or out of its range; `wanted` says what that is. NaN makes `holds` false."""
-    if isinstance(value, str):
-        raise TypeError(f"{name}: {argument} is {value!r}; expected a number")
     if not isinstance(value, (int, float)) and not is_torch(value):
         number(name, argument, value)
-    if not holds(value):
+    if not holds(value) or (isinstance(value, int) and abs(value) >= BEYOND_FLOATS):
         raise ValueError(f"{name}: {argument} is {value}; expected {wanted}")
 
 
@@ -94,7 +115,7 @@ def check_shapes(function: str, hidden: Any, weight: Any, targets: Any, bias: An
     if targets is not None and tuple(targets.shape) != (hidden.shape[0],):
         raise ValueError(f"{function}: targets has shape {tuple(targets.shape)}; expected {(hidden.shape[0],)}")
     if bias is not None and tuple(bias.shape) != (weight.shape[0],):
-        raise ValueError(f"{function}: bias has shape {tuple(bias.shape)}; expected {(weight.shape[0],)}")
+        raise ValueError(f"{function}: {bias_name(names[0])} has shape {tuple(bias.shape)}; expected {(weight.shape[0],)}")
 
 
 def check_dtypes(function: str, hidden: str, weight: str, names: tuple[str, str] = ("hidden", "weight")) -> None:
@@ -113,7 +134,7 @@ def map_name(function: str, softcap: float | None, logit_map: str | None) -> tup
         if not 0 < cap < float("inf"):
             raise ValueError(f"{function}: softcap is {softcap}; expected a positive finite number")
         return "softcap", cap
-    if logit_map not in (None, "stablemax"):
+    if logit_map is not None and not (isinstance(logit_map, str) and logit_map == "stablemax"):
         raise ValueError(f"{function}: logit_map is {logit_map!r}; expected None or 'stablemax'")
     return logit_map or "", 0.0
 
@@ -122,15 +143,17 @@ def workspace_bytes(function: str, workspace: int | None, hidden: Any = None) ->
     """hidden: what the default is for."""
     if workspace is None:
         return CUDA_WORKSPACE if is_torch(hidden) and hidden.device.type == "cuda" else DEFAULT_WORKSPACE
+    if isinstance(workspace, int):
+        workspace = min(workspace, 1 << 62)
     check_number(function, "workspace", workspace, "a positive number of bytes", lambda x: 1 <= x < float("inf"))
-    return min(int(workspace), 1 << 62)
+    return min(int(workspace), 1 << 62)  # it may be a float
 
 
 def filter_bound(function: str, filter_eps: float | str | None, dtype: str) -> float:
     """None is exact; "auto" is that of Wijmans et al. 2024, 1/32 of the unit of the dtype."""
     if filter_eps is None:
         return 0.0
-    if filter_eps == "auto":
+    if isinstance(filter_eps, str) and filter_eps == "auto":
         return {"float32": 2.0**-23, "bfloat16": 2.0**-7, "float16": 2.0**-10, "float64": 2.0**-52}[dtype] / 32
     wanted = "None, 'auto' or a number from 0 to below 1"
     if isinstance(filter_eps, str):

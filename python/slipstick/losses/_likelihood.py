@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ._arrays import Array, library
+from ._arrays import Array, library, quiet
 from ._rows import Rows, check_number, log1m_exp
 
 if TYPE_CHECKING:
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from ._rows import Streaming
 
 
+@quiet
 def focal_loss(
     hidden: Array,
     weight: Array,
@@ -57,6 +58,7 @@ def focal_loss(
     return rows.reduce(-log_prob if gamma == 0 else -library(log_prob).exp(gamma * log1m_exp(log_prob)) * log_prob)
 
 
+@quiet
 def label_smoothed_cross_entropy(
     hidden: Array,
     weight: Array,
@@ -92,6 +94,7 @@ def label_smoothed_cross_entropy(
     return rows.reduce((1 - smoothing) * (lse - rows.of("target")) + smoothing * (lse - rows.of("mean")))
 
 
+@quiet
 def log_partition_penalty(
     hidden: Array,
     weight: Array,

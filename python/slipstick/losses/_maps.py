@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ._arrays import Array
+from ._arrays import Array, quiet
 from ._rows import Rows
 
 if TYPE_CHECKING:
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from ._rows import Streaming
 
 
+@quiet
 def stablemax_cross_entropy(
     hidden: Array,
     weight: Array,

@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from slipstick._arguments import is_torch
 from slipstick._core import losses as _core
 
 from . import _head
+from ._traced import Traced
 
 
 def address(array: np.ndarray | None) -> int:
@@ -42,18 +44,27 @@ def integers(function: str, name: str, values: Any) -> np.ndarray:
     return array.astype(np.int64, copy=False)
 
 
-def plain_array(function: str, name: str, values: Any, dtype: Any = None) -> np.ndarray:
-    """values as an array without a mask, of that dtype if one is given.
+def plain_array(function: str, name: str, values: Any, dtype: Any = None) -> Any:
+    """values as an array without a mask, of that dtype if one is given; those of value_and_grad stay what they are.
 
     Raises:
-        TypeError: an element is masked, or no number where there is a dtype.
+        TypeError: an element is masked or no real number.
     """
+    if isinstance(values, Traced):
+        return values if dtype is None else values.astype(dtype)
     if np.ma.is_masked(values):
         raise TypeError(f"{function}: {name} is a masked array; expected a plain one, such as its filled()")
+    if is_torch(values):
+        raise TypeError(f"{function}: {name} is a torch.Tensor; expected a NumPy array, as the others are")
+    if values is None or isinstance(values, (str, bytes)):
+        raise TypeError(f"{function}: {name} is {'None' if values is None else f'a {type(values).__name__}'}; expected an array of numbers")
     try:
-        return np.asarray(values, dtype)
+        array = np.asarray(values)
     except (TypeError, ValueError):
-        raise TypeError(f"{function}: {name} is a {type(values).__name__}; expected an array of {np.dtype(dtype)}") from None
+        raise TypeError(f"{function}: {name} is a {type(values).__name__}; expected an array of numbers") from None
+    if array.dtype.kind not in "biufV":  # V: ml_dtypes
+        raise TypeError(f"{function}: {name} has dtype {array.dtype}; expected real numbers")
+    return array if dtype is None else array.astype(dtype, copy=False)
 
 
 class NumpyHead:
@@ -73,12 +84,12 @@ class NumpyHead:
     ) -> None:
         hidden, weight = (_native(plain_array(function, name, x)) for name, x in zip(names, (hidden, weight), strict=True))
         self.targets = None if targets is None else np.ascontiguousarray(integers(function, "targets", targets))
-        bias = None if bias is None else plain_array(function, "bias", bias)
+        bias = None if bias is None else plain_array(function, _head.bias_name(names[0]), bias)
         _head.check_shapes(function, hidden, weight, self.targets, bias, names)
         _head.check_dtypes(function, hidden.dtype.name, weight.dtype.name, names)
         self.hidden, self.weight = _rows(hidden), _rows(weight)
         self.sum_type = np.dtype(np.float64 if hidden.dtype == np.float64 else np.float32)
-        self.bias = None if bias is None else np.ascontiguousarray(plain_array(function, "bias", bias, self.sum_type))
+        self.bias = None if bias is None else np.ascontiguousarray(bias, self.sum_type)
         self.rows, self.width = hidden.shape
         self.vocabulary = weight.shape[0]
         if self.targets is not None:
@@ -119,6 +130,13 @@ def numpy_statistics(
     function: str = "row_statistics",
 ) -> dict[str, Any]:
     """The parts by name, and "topk", in `kind` or what row_statistics says. function: named by errors."""
+    if isinstance(hidden, Traced) or isinstance(weight, Traced) or isinstance(bias, Traced):
+        from ._numpy_gradients import traced_statistics
+
+        return traced_statistics(
+            hidden, weight, targets, bias, parts=parts, topk=topk, map_and_cap=map_and_cap, scale=scale, ignore_index=ignore_index,
+            filter_eps=filter_eps, workspace=workspace, threads=threads, kind=kind, function=function,
+        )  # fmt: skip
     head = NumpyHead(function, hidden, weight, targets, bias, scale, map_and_cap, ignore_index)
     _head.filter_bound(function, filter_eps, head.hidden.dtype.name)
     _head.check_topk(function, topk, head.vocabulary)
@@ -129,7 +147,8 @@ def numpy_statistics(
     kind = head.sum_type if kind is None else kind
     result: dict[str, Any] = {name: array if name == "argmax" else array.astype(kind) for name, array in found.items()}
     if "target" in found and "lse" in found:
-        result["collapsed"] = _head.collapsed(found["target"], found["lse"], head.hidden.dtype.name)
+        with np.errstate(invalid="ignore"):  # infinity less infinity
+            result["collapsed"] = _head.collapsed(found["target"], found["lse"], head.hidden.dtype.name)
     if topk:
         from ._statistics import TopK
 
@@ -178,6 +197,14 @@ def compute_two_heads(
 ) -> TwoNumpyHeads:
     """names: of the second head, in errors."""
     from ._two_head_statistics import DIVERGENCES, kept_classes
+
+    if any(isinstance(x, Traced) for x in (*first, *second)):
+        from ._numpy_gradients import traced_two_heads
+
+        return traced_two_heads(
+            name, first, second, targets, kinds=kinds, mixture=mixture, combined=combined, coefficient=coefficient, threshold=threshold,
+            kept_share=kept_share, softcap=softcap, scale=scale, ignore_index=ignore_index, workspace=workspace, threads=threads, names=names,
+        )  # fmt: skip
 
     map_and_cap, factor = _head.map_name(name, softcap, None), _head.number(name, "scale", scale)
     budget = _head.workspace_bytes(name, workspace)

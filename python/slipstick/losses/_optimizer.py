@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from ._arrays import Array, astype, floats, library, norm, stop_gradient
+from ._arrays import Array, astype, floats, library, norm, quiet, stop_gradient
+from ._head import check_flag
 
 if TYPE_CHECKING:
     import torch
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 NOISE = 16  # units of rounding of the gradient's norm; what is left of a gradient parallel to its parameter is below
 
 
+@quiet
 def perpendicular_gradient(parameter: Array, gradient: Array, *, preserve_norm: bool = False) -> Array:
     """g - (w.g / w.w) w, w and g the whole tensors as vectors.
 
@@ -29,6 +31,7 @@ def perpendicular_gradient(parameter: Array, gradient: Array, *, preserve_norm: 
         Dot products are taken in float64.
     Source: Prieto et al. 2025, Grokking at the edge of numerical stability (arXiv:2501.04697), definition 7.
     """
+    check_flag("perpendicular_gradient", "preserve_norm", preserve_norm)
     parameter, gradient = floats("perpendicular_gradient", parameter=parameter, gradient=gradient)
     if gradient.shape != parameter.shape:
         raise ValueError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ._arrays import Array, astype, library, stop_gradient, taken
+from ._arrays import Array, astype, library, quiet, required, stop_gradient, taken
 from ._rows import Rows, check_head, check_number, check_reduction, check_same_shape, reduce_losses
 
 if TYPE_CHECKING:
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 POLICY_REDUCTIONS = ("sequence_mean", "mean", "sum", "none")
 
 
+@quiet
 def policy_gradient_loss(
     hidden: Array,
     weight: Array,
@@ -63,6 +64,7 @@ def policy_gradient_loss(
         check_number(name, argument, value, "a finite number", lambda x: abs(x) < float("inf"))
     if kl_coefficient != 0 and reference_log_prob is None:
         raise ValueError(f"{name}: reference_log_prob is None; expected a tensor, for kl_coefficient is {kl_coefficient}")
+    required(name, targets=targets, advantages=advantages)
     want = ("target", "lse", "entropy") if entropy_coefficient != 0 else ("target", "lse")
     hidden, weight, targets = check_head(name, hidden, weight, targets, bias)
     hidden, advantages, old_log_prob, reference_log_prob = taken(

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ._arrays import Array, astype, dtype_name, floats, library, log_sigmoid, number_like, sigmoid, silent, taken
-from ._rows import Rows, check_head, check_number, check_reduction, check_same_shape, log1m_exp, reduce_losses
+from ._arrays import Array, astype, dtype_name, floats, library, log_sigmoid, number_like, quiet, required, sigmoid, taken
+from ._rows import Rows, check_flag, check_head, check_number, check_reduction, check_same_shape, log1m_exp, reduce_losses
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 INFINITY = float("inf")
 
 
+@quiet
 def sequence_log_prob(
     hidden: Array,
     weight: Array,
@@ -45,15 +46,16 @@ def sequence_log_prob(
         ValueError: shapes do not fit. TypeError, IndexError: see row_statistics.
     """
     name = "sequence_log_prob"
+    check_flag(name, "average", average)
     hidden, weight, targets = check_head(name, hidden, weight, targets, bias)
     rows = Rows(name, hidden, weight, targets, ("target", "lse"), bias=bias, ignore_index=ignore_index, reduction="none", **streaming)
     if targets.ndim < 1:
         raise ValueError(f"{name}: targets has shape (); expected (..., T)")
     sums = rows.reduce(rows.log_prob()).sum(-1)
-    with silent(sums):
-        return sums / astype((targets != ignore_index).sum(-1), sums.dtype) if average else sums
+    return sums / astype((targets != ignore_index).sum(-1), sums.dtype) if average else sums
 
 
+@quiet
 def dpo_loss(
     chosen: Array,
     rejected: Array,
@@ -90,6 +92,7 @@ def dpo_loss(
     return reduce_losses(-log_sigmoid(beta * margin), None, reduction, chosen.dtype)
 
 
+@quiet
 def orpo_loss(chosen: Array, rejected: Array, *, beta: float = 0.1, reduction: str = "mean") -> Array:
     """-log P_w - beta log sigmoid(log odds_w - log odds_l), odds = P / (1 - P), P the geometric mean of an answer's token probabilities.
 
@@ -106,6 +109,7 @@ def orpo_loss(chosen: Array, rejected: Array, *, beta: float = 0.1, reduction: s
     return reduce_losses(-chosen - beta * log_sigmoid(log_odds), None, reduction, chosen.dtype)
 
 
+@quiet
 def simpo_loss(chosen: Array, rejected: Array, *, beta: float = 2.0, gamma: float = 0.5, reduction: str = "mean") -> Array:
     """-log sigmoid(beta (log pi_w / |w| - log pi_l / |l|) - gamma), no reference model.
 
@@ -121,6 +125,7 @@ def simpo_loss(chosen: Array, rejected: Array, *, beta: float = 2.0, gamma: floa
     return reduce_losses(-log_sigmoid(beta * (chosen - rejected) - gamma), None, reduction, chosen.dtype)
 
 
+@quiet
 def npo_loss(log_prob: Array, reference: Array, *, beta: float = 0.1, reduction: str = "mean") -> Array:
     """(2/beta) log(1 + (pi / ref)^beta) of answers to be unlearnt.
 
@@ -136,6 +141,7 @@ def npo_loss(log_prob: Array, reference: Array, *, beta: float = 0.1, reduction:
     return reduce_losses(-2 / beta * log_sigmoid(-beta * (log_prob - reference)), None, reduction, log_prob.dtype)
 
 
+@quiet
 def simnpo_loss(log_prob: Array, *, beta: float = 2.5, gamma: float = 0.0, reduction: str = "mean") -> Array:
     """-(2/beta) log sigmoid(-beta log pi / |y| - gamma) of answers to be unlearnt, no reference model.
 
@@ -151,6 +157,7 @@ def simnpo_loss(log_prob: Array, *, beta: float = 2.5, gamma: float = 0.0, reduc
     return reduce_losses(-2 / beta * log_sigmoid(-beta * log_prob - gamma), None, reduction, log_prob.dtype)
 
 
+@quiet
 def kto_loss(
     log_prob: Array,
     reference: Array,
@@ -175,6 +182,7 @@ def kto_loss(
     """
     name = "kto_loss"
     log_prob, reference = _pairs(name, beta, reduction, log_prob=log_prob, reference=reference)
+    required(name, desirable=desirable)
     log_prob, desirable = taken(name, log_prob=log_prob, desirable=desirable)
     check_same_shape(name, "the first argument", log_prob.shape, desirable=desirable)
     if dtype_name(desirable) != "bool":
@@ -193,9 +201,6 @@ def _pairs(name: str, beta: float, reduction: str, **given: Array) -> tuple[Any,
     """The log-probabilities, all of one shape and library."""
     check_reduction(name, reduction)
     check_number(name, "beta", beta, "a positive number", lambda x: 0 < x < INFINITY)
-    for argument, x in given.items():
-        if x is None:
-            raise TypeError(f"{name}: {argument} is None; expected an array")
     arrays = floats(name, **given)
     check_same_shape(name, "the first argument", arrays[0].shape, **dict(zip(given, arrays)))
     return arrays

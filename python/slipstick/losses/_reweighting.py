@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ._arrays import Array, astype, floats, library, softmax, stop_gradient
+from ._arrays import Array, astype, floats, library, quiet, required, softmax, stop_gradient
+from ._head import call_as
 from ._preference import sequence_log_prob
 from ._rows import check_choice, check_head, check_number
 
@@ -17,6 +18,7 @@ SHAPES = ("linupper", "quadratic", "extremes")
 LEAST_SPREAD = 1e-6  # of the losses of a batch; below it they count as equal
 
 
+@quiet
 def loss_based_weights(losses: Array, *, shape: str = "linupper", delta: float = 1.0, temperature: float = 1.0) -> Array:
     """softmax(f(h) / temperature), h = delta (2 l - l_max - l_min) / (l_max - l_min) the losses mapped to [-delta, delta].
 
@@ -52,6 +54,7 @@ def loss_based_weights(losses: Array, *, shape: str = "linupper", delta: float =
     return astype(softmax(shaped / temperature, 0), losses.dtype)
 
 
+@quiet
 def reweighted_cross_entropy(
     hidden: Array,
     weight: Array,
@@ -80,11 +83,14 @@ def reweighted_cross_entropy(
         Where a batch is spread over processes, gather the losses, weigh them with loss_based_weights and multiply by your own here.
     Source: Sow et al. 2025 (arXiv:2502.06733).
     """
-    hidden, weight, targets = check_head("reweighted_cross_entropy", hidden, weight, targets, bias)
+    name = "reweighted_cross_entropy"
+    required(name, targets=targets)
+    hidden, weight, targets = check_head(name, hidden, weight, targets, bias)
     if targets.ndim != 2:
-        raise ValueError(f"reweighted_cross_entropy: targets has shape {tuple(targets.shape)}; expected (B, T)")
-    sums = -sequence_log_prob(hidden, weight, targets, bias=bias, ignore_index=ignore_index, **streaming)
+        raise ValueError(f"{name}: targets has shape {tuple(targets.shape)}; expected (B, T)")
+    own = "sequence_log_prob"
+    sums = -call_as(name, own, sequence_log_prob, hidden, weight, targets, bias=bias, ignore_index=ignore_index, **streaming)
     lengths = (targets != ignore_index).sum(1)
     losses = sums[lengths > 0] / astype(lengths[lengths > 0], sums.dtype)
-    weights = loss_based_weights(losses, shape=shape, delta=delta, temperature=temperature)
+    weights = call_as(name, "loss_based_weights", loss_based_weights, losses, shape=shape, delta=delta, temperature=temperature)
     return (weights * losses).sum()

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import math
 
+from slipstick._arguments import is_torch
+
+from . import _head
 from ._arrays import (
     Array,
     arange,
@@ -19,6 +22,8 @@ from ._arrays import (
     log_softmax,
     logcumsumexp,
     logsumexp,
+    quiet,
+    required,
     scatter,
     softmax,
     softplus,
@@ -34,6 +39,7 @@ SCANNED_TEMPERATURES = 32
 NEWTON_STEPS = 12
 
 
+@quiet
 def ldr_kl_loss(
     hidden: Array,
     weight: Array,
@@ -87,8 +93,8 @@ def ldr_kl_loss(
         bias=bias,
         ignore_index=ignore_index,
         reduction=reduction,
-        softcap=None if softcap is None else softcap / temperature,
-        scale=scale / temperature,
+        softcap=None if softcap is None else _head.number(name, "softcap", softcap) / temperature,
+        scale=(scale if is_torch(scale) else _head.number(name, "scale", scale)) / temperature,
         filter_eps=filter_eps,
         workspace=workspace,
         threads=threads,
@@ -100,6 +106,7 @@ def ldr_kl_loss(
     return rows.reduce(temperature * (excess - math.log(rows.classes)))
 
 
+@quiet
 def ldr_k_kl_loss(
     hidden: Array,
     weight: Array,
@@ -144,6 +151,7 @@ def ldr_k_kl_loss(
     return chunks.reduce(chunks.map(ldr_k_kl_losses, margin=margin, temperature=temperature, k=k))
 
 
+@quiet
 def aldr_kl_loss(
     hidden: Array,
     weight: Array,
@@ -189,11 +197,11 @@ def aldr_kl_loss(
     log_classes = math.log(max(2, chunks.classes))
     price = 2 * log_classes / initial_temperature if alpha is None else alpha
     least = log_classes / initial_temperature
-    if not least < price < math.inf:
-        raise ValueError(f"{name}: alpha is {price}; expected more than log(V) / initial_temperature = {least:g}")
+    check_number(name, "alpha", price, f"more than log(V) / initial_temperature = {least:g}", lambda x: least < x < math.inf)
     return chunks.reduce(chunks.map(aldr_kl_losses, margin=margin, initial_temperature=initial_temperature, alpha=price))
 
 
+@quiet
 def lagged_aldr_kl_loss(
     hidden: Array,
     weight: Array,
@@ -227,6 +235,7 @@ def lagged_aldr_kl_loss(
     Source: Zhu, Ying and Yang 2023 (arXiv:2112.14869); their repository ICML2023_LDR, loss.py.
     """
     name = "lagged_aldr_kl_loss"
+    required(name, targets=targets, temperatures=temperatures)
     hidden, weight, targets = check_head(name, hidden, weight, targets, bias)
     _, temperatures = taken(name, hidden=hidden, temperatures=temperatures)
     _check_temperature(name, initial_temperature, margin, "initial_temperature")

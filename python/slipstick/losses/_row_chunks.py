@@ -11,12 +11,26 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
-from slipstick._arguments import is_torch
+from slipstick._arguments import int64, is_torch
 
 from . import _head
-from ._arrays import Array, astype, dtype_name, library, linear, new_zeros, stop_gradient, sums_by_class, taken, wide, without_autocast
+from ._arrays import (
+    Array,
+    astype,
+    dtype_name,
+    library,
+    linear,
+    new_zeros,
+    required,
+    stop_gradient,
+    sums_by_class,
+    taken,
+    wide,
+    without_autocast,
+)
 from ._labels import check_labels
 from ._rows import check_head, check_reduction, reduce_losses
+from ._traced import Traced, pulled_back, untraced
 
 COPIES = 8  # arrays of the size of a chunk of logits that a loss and its backward hold at once
 
@@ -46,6 +60,8 @@ class ChunkedRows:
         workspace: int | None,
     ) -> None:
         check_reduction(name, reduction)
+        required(name, targets=targets)
+        ignore_index = int64(name, "ignore_index", ignore_index)
         hidden, weight, targets = check_head(name, hidden, weight, targets, bias)
         hidden, bias = taken(name, hidden=hidden, bias=bias)
         if bias is not None and bias.shape != weight.shape[:1]:
@@ -147,7 +163,31 @@ class Chunks:
 
 def row_losses(*arguments: Any) -> Array:
     """head (3 arrays), labels, counts, values, function as "file:name", parameters, summed, softcap or 0, scale, rows of a chunk."""
+    if any(isinstance(x, Traced) for x in arguments[:3]):
+        return _traced_row_losses(arguments)
     rows, xp = Chunks(arguments), library(arguments[0])
     with without_autocast(arguments[0]):  # the backward, which computes them again, is outside of it
         results = [rows.losses(chunk, rows.parts(chunk)) for chunk in rows.slices()]
     return xp.stack(results).sum(0) if rows.summed else rows.whole(xp.concatenate(results))
+
+
+def _traced_row_losses(arguments: tuple[Any, ...]) -> Array:
+    """row_losses of NumPy arrays whose gradients are wanted; see _row_losses_backward of _formula_operators.py."""
+    wanted = [at for at in range(3) if isinstance(arguments[at], Traced)]
+    plain = tuple(map(untraced, arguments))
+
+    def pull(gradient: Array) -> list[Array]:
+        rows = Chunks(plain)
+        along = gradient if rows.summed else rows.kept(gradient)
+        totals = {at: new_zeros(rows.head[at], rows.head[at].shape) for at in wanted}
+        for chunk in rows.slices():
+            parts = [Traced(part) if at in wanted else part for at, part in enumerate(rows.parts(chunk))]
+            here = pulled_back(rows.losses(chunk, parts), along if rows.summed else along[chunk], [parts[at] for at in wanted])
+            for at, part in zip(wanted, here):
+                if at == 0:
+                    totals[at][chunk] = part
+                else:
+                    totals[at] += part
+        return [rows.whole(totals[at]) if at == 0 else totals[at] for at in wanted]
+
+    return Traced(row_losses(*plain), tuple(arguments[at] for at in wanted), pull)

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from slipstick._arguments import is_torch
+from slipstick._arguments import int64, is_torch
 
-from ._arrays import Array, astype, dtype_name, has_tensor, library, silent, where, whole_numbers, wide
+from ._arrays import Array, astype, dtype_name, has_tensor, library, where, whole_numbers, wide
 from ._head import call_as
+from ._head import check_flag as check_flag
 from ._head import check_number as check_number
 from ._numpy import plain_array
 from ._statistics import RowStatistics, row_statistics
@@ -47,10 +48,13 @@ class Rows:
         bias: Array | None = None,
         ignore_index: int = -100,
         reduction: str = "mean",
+        prefix: str = "",
         **streaming: Any,
     ) -> None:
+        """prefix: see call_as."""
         check_reduction(name, reduction)
-        hidden, weight, targets = check_head(name, hidden, weight, targets, bias)
+        ignore_index = int64(name, "ignore_index", ignore_index)
+        hidden, weight, targets = check_head(name, hidden, weight, targets, bias, (prefix + "hidden", prefix + "weight"))
         self.shape = hidden.shape[:-1]
         self.reduction = reduction
         self.classes = weight.shape[0]
@@ -67,6 +71,7 @@ class Rows:
             bias=bias,
             want=want,
             ignore_index=ignore_index,
+            prefix=prefix,
             **streaming,
         )
 
@@ -101,8 +106,7 @@ def reduce_losses(losses: Array, counts: Array | None, reduction: str, dtype: An
         return losses.sum()
     if counts is None:
         return losses.mean() if is_torch(losses) or losses.size else losses.dtype.type("nan")
-    with silent(losses):
-        return losses.sum() / astype(counts.sum(), losses.dtype)
+    return losses.sum() / astype(counts.sum(), losses.dtype)
 
 
 def check_reduction(name: str, reduction: str, allowed: tuple[str, ...] = REDUCTIONS) -> None:
@@ -110,7 +114,7 @@ def check_reduction(name: str, reduction: str, allowed: tuple[str, ...] = REDUCT
 
 
 def check_choice(name: str, argument: str, value: object, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
+    if not isinstance(value, str) or value not in allowed:
         raise ValueError(f"{name}: {argument} is {value!r}; expected one of {str(allowed)[1:-1]}")
 
 
@@ -121,6 +125,7 @@ def check_head(
     targets: Array | None,
     beside: Array | None = None,
     names: tuple[str, str] = ("hidden", "weight"),
+    argument: str = "targets",
 ) -> tuple[Array, Array, Array]:
     """hidden, weight and targets as they are where one of them, or what is `beside` them, is a tensor, and then they must be; else as NumPy
     arrays, targets of int64.
@@ -129,11 +134,11 @@ def check_head(
     """
     tensors = has_tensor(hidden, weight, targets, beside)
     if tensors:
-        for argument, value in zip(names, (hidden, weight)):
+        for each, value in zip(names, (hidden, weight)):
             if not is_torch(value):
-                raise TypeError(f"{name}: {argument} is a {type(value).__name__}; expected a torch.Tensor")
+                raise TypeError(f"{name}: {each} is a {type(value).__name__}; expected a torch.Tensor")
     else:
-        hidden, weight = (plain_array(name, argument, value) for argument, value in zip(names, (hidden, weight)))
+        hidden, weight = (plain_array(name, each, value) for each, value in zip(names, (hidden, weight)))
     if hidden.ndim < 1 or weight.ndim != 2 or hidden.shape[-1] != weight.shape[1]:
         raise ValueError(
             f"{name}: {names[0]} has shape {tuple(hidden.shape)} and {names[1]} {tuple(weight.shape)}; expected (..., D) and (V, D)"
@@ -141,10 +146,12 @@ def check_head(
     if targets is None:
         return hidden, weight, None
     if tensors and (not is_torch(targets) or dtype_name(targets) != "int64"):
-        raise TypeError(f"{name}: targets is {_kind(targets)}; expected a torch.Tensor of int64")
-    targets = whole_numbers(name, "targets", targets)
+        raise TypeError(f"{name}: {argument} is {_kind(targets)}; expected a torch.Tensor of int64")
+    targets = whole_numbers(name, argument, targets)
     if targets.shape != hidden.shape[:-1]:
-        raise ValueError(f"{name}: targets has shape {tuple(targets.shape)}; expected {tuple(hidden.shape[:-1])}, as {names[0]} has rows")
+        raise ValueError(
+            f"{name}: {argument} has shape {tuple(targets.shape)}; expected {tuple(hidden.shape[:-1])}, as {names[0]} has rows"
+        )
     return hidden, weight, targets
 
 

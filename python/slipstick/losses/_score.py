@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from ._arrays import Array
+from ._arrays import Array, quiet, required, taken
+from ._head import call_as
 from ._preference import sequence_log_prob
 
 if TYPE_CHECKING:
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from ._rows import Streaming
 
 
+@quiet
 def likelihood_ratio_score(
     hidden: Array,
     weight: Array,
@@ -40,6 +42,10 @@ def likelihood_ratio_score(
         As sequence_log_prob.
     Source: Zhang et al. 2024, Your finetuned large language model is already a powerful out-of-distribution detector (arXiv:2404.08679).
     """
-    tuned = sequence_log_prob(hidden, weight, targets, average=average, bias=bias, ignore_index=ignore_index, **streaming)
-    base = sequence_log_prob(base_hidden, base_weight, targets, average=average, bias=base_bias, ignore_index=ignore_index, **streaming)
+    names = "likelihood_ratio_score", "sequence_log_prob"
+    options: dict[str, Any] = {"average": average, "ignore_index": ignore_index, **streaming}
+    required(names[0], targets=targets)
+    taken(names[0], hidden=hidden, base_hidden=base_hidden)
+    tuned = call_as(*names, sequence_log_prob, hidden, weight, targets, bias=bias, **options)
+    base = call_as(*names, sequence_log_prob, base_hidden, base_weight, targets, bias=base_bias, prefix="base_", **options)
     return tuned - base

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ._arrays import Array, library, softplus
+from ._arrays import Array, library, quiet, softplus
 from ._rows import Rows, check_number
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 MOMENTS = ("target", "mean", "second_moment")
 
 
+@quiet
 def z_score_loss(
     hidden: Array,
     weight: Array,
@@ -55,6 +56,7 @@ def z_score_loss(
     return rows.reduce(softplus(alpha * (beta - z_score)) / alpha)
 
 
+@quiet
 def spherical_softmax_loss(
     hidden: Array,
     weight: Array,
@@ -83,6 +85,7 @@ def spherical_softmax_loss(
     return rows.reduce(xp.log(rows.classes * (rows.of("second_moment", 1.0) + epsilon)) - xp.log(label))
 
 
+@quiet
 def taylor_softmax_loss(
     hidden: Array,
     weight: Array,
@@ -106,6 +109,7 @@ def taylor_softmax_loss(
     return rows.reduce(xp.log(rows.classes * average) - xp.log(1 + label + label**2 / 2))
 
 
+@quiet
 def one_hot_squared_error(
     hidden: Array,
     weight: Array,

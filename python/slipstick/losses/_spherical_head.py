@@ -20,8 +20,9 @@ from typing import Any
 import numpy as np
 from scipy.linalg import blas, lapack
 
-from slipstick._arguments import is_torch
+from slipstick._arguments import int64, is_torch
 
+from ._rows import check_choice, check_number
 from ._spherical_formulas import FORMULAS, Array, Formula, SphericalLoss
 
 WORST_CONDITION = 1e4  # of U, as |U| |U^-1| / D in Frobenius norms; beyond it V takes U in, which keeps the loss of digits below 4
@@ -60,8 +61,7 @@ class SphericalHead:
             raise ValueError(f"SphericalHead: weight has shape {array.shape}; expected (V, D), both at least 1")
         if not np.isfinite(array).all():
             raise ValueError("SphericalHead: weight holds NaN or infinity; expected finite numbers")
-        if stabilize_every < 1:
-            raise ValueError(f"SphericalHead: stabilize_every is {stabilize_every}; expected a positive number of steps")
+        check_number("SphericalHead", "stabilize_every", stabilize_every, "a positive number of steps", lambda x: x >= 1)
         self.classes, self.width = array.shape
         self.stabilize_every = stabilize_every
         self._formula = _formula(loss, parameters)
@@ -93,8 +93,7 @@ class SphericalHead:
             ValueError: shapes do not fit, learning_rate or reduction is wrong, hidden holds NaN or infinity or is so large that the step
                 overflows. TypeError: targets is not int64. IndexError: a label is out of range. The head is then as it was before.
         """
-        if not 0 < learning_rate < math.inf:
-            raise ValueError(f"SphericalHead.step: learning_rate is {learning_rate}; expected a positive number")
+        check_number("SphericalHead.step", "learning_rate", learning_rate, "a positive number", lambda x: 0 < x < math.inf)
         rows, labels, counts = self._batch("step", hidden, targets, reduction, ignore_index)
         weight = 1.0 if reduction == "sum" else 1.0 / max(1, len(rows))
         with np.errstate(over="ignore", invalid="ignore"):  # looked at below
@@ -258,8 +257,8 @@ class SphericalHead:
         return rows.reshape(-1, self.width).astype(np.float64)
 
     def _batch(self, method: str, hidden: Any, targets: Any, reduction: str, ignore_index: int) -> tuple[Array, Any, Any]:
-        if reduction not in ("mean", "sum"):
-            raise ValueError(f"SphericalHead.{method}: reduction is {reduction!r}; expected one of 'mean', 'sum'")
+        check_choice(f"SphericalHead.{method}", "reduction", reduction, ("mean", "sum"))
+        ignore_index = int64(f"SphericalHead.{method}", "ignore_index", ignore_index)
         rows = self._hidden(method, hidden)
         labels = _to_numpy(targets)
         if labels.dtype != np.int64:
@@ -279,11 +278,12 @@ class SphericalHead:
 
 
 def _formula(loss: str, parameters: dict[str, float]) -> Formula:
-    if loss not in FORMULAS:
-        raise ValueError(f"SphericalHead: loss is {loss!r}; expected one of {str(tuple(FORMULAS))[1:-1]}")
+    check_choice("SphericalHead", "loss", loss, tuple(FORMULAS))
     for name, value in parameters.items():
-        if not (abs(value) < math.inf and (name == "beta" or value > 0)):
-            raise ValueError(f"SphericalHead: {name} is {value}; expected a {'finite' if name == 'beta' else 'positive'} number")
+        if name == "beta":
+            check_number("SphericalHead", name, value, "a finite number", lambda x: abs(x) < math.inf)
+        else:
+            check_number("SphericalHead", name, value, "a positive number", lambda x: 0 < x < math.inf)
     return FORMULAS[loss](**parameters)
 
 

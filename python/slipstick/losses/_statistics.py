@@ -59,7 +59,13 @@ class RowStatistics:
         if name not in self._want:
             raise AttributeError(f"RowStatistics: {name} was not asked for; expected it in want, which is {self._want}")
         if name == "entropy":
-            return self._parts["lse"] - self._parts["expected"]
+            lse, expected = self._parts["lse"], self._parts["expected"]
+            if is_torch(lse):
+                return lse - expected
+            import numpy as np
+
+            with np.errstate(invalid="ignore"):  # infinity less infinity
+                return lse - expected
         return self._parts[name]
 
     def __dir__(self) -> list[str]:

@@ -101,7 +101,8 @@ def check_tensors(
     on_cuda: bool = False,
 ) -> None:
     """Raises where tensors do not make a head on the processor, or, with on_cuda, on one device."""
-    for name, tensor in ((names[0], hidden), (names[1], weight), ("targets", targets), ("bias", bias)):
+    bias_name = _head.bias_name(names[0])
+    for name, tensor in ((names[0], hidden), (names[1], weight), ("targets", targets), (bias_name, bias)):
         if tensor is None:
             continue
         if not isinstance(tensor, torch.Tensor):
@@ -120,7 +121,7 @@ def check_tensors(
     if targets is not None and targets.dtype != torch.int64:
         raise TypeError(f"{function}: targets has dtype {_name(targets.dtype)}; expected int64")
     if bias is not None and not bias.dtype.is_floating_point:
-        raise TypeError(f"{function}: bias has dtype {_name(bias.dtype)}; expected a floating-point one")
+        raise TypeError(f"{function}: {bias_name} has dtype {_name(bias.dtype)}; expected a floating-point one")
 
 
 # ---- statistics ---------------------------------------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
-from slipstick._arguments import is_torch
+from slipstick._arguments import int64, is_torch
 
 from . import _head
 from ._arrays import Array, as_autocast, astype, has_tensor, library, promoted, wide
@@ -84,6 +84,7 @@ class _TwoHeadsOfArrays:
         temperature: float = 1.0,
     ) -> None:
         check_reduction(name, reduction)
+        ignore_index = int64(name, "ignore_index", ignore_index)
         first, second, targets = check_two_heads(name, first, second, names, targets)
         cap, factor = check_map(name, softcap, scale)
         self.shape, self.reduction = first.hidden.shape[:-1], reduction

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from slipstick._arguments import torch_thread_count
+from slipstick._arguments import int64, torch_thread_count
 from slipstick._core import losses as _core
 
 from . import _head
@@ -54,6 +54,7 @@ class TwoHeads:
     ) -> None:
         """names: of the second head's hidden and weight."""
         check_reduction(name, reduction)
+        ignore_index = int64(name, "ignore_index", ignore_index)
         first, second, targets = check_two_heads(name, first, second, names, targets)
         for argument, tensor in ((names[0], second.hidden), ("targets", targets)):
             if tensor is not None and tensor.device != first.hidden.device:

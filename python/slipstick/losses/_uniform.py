@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from ._arrays import Array
+from ._arrays import Array, quiet
 from ._rows import Rows, check_choice
 
 if TYPE_CHECKING:
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ._rows import Streaming
 
 
+@quiet
 def uniform_kl(
     hidden: Array,
     weight: Array,

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 
-from ._arrays import Array, astype, dtype_name, library, linear, logsumexp, stop_gradient, taken, where, whole_numbers
+from slipstick._arguments import int64
+
+from ._arrays import Array, astype, dtype_name, library, linear, logsumexp, quiet, required, stop_gradient, taken, where, whole_numbers
 from ._gathered_logits import gathered_logits
 from ._labels import check_labels
 from ._rows import check_head, check_number, check_reduction, reduce_losses
 
 
+@quiet
 def compositional_likelihood_loss(
     hidden: Array,
     weight: Array,
@@ -48,6 +51,8 @@ def compositional_likelihood_loss(
     """
     name = "compositional_likelihood_loss"
     check_reduction(name, reduction)
+    required(name, targets=targets, samples=samples, sample_log_prob=sample_log_prob)
+    ignore_index = int64(name, "ignore_index", ignore_index)
     hidden, weight, targets = check_head(name, hidden, weight, targets, bias)
     _, bias, samples, sample_log_prob, running = taken(
         name, hidden=hidden, bias=bias, samples=samples, sample_log_prob=sample_log_prob, running=running
@@ -66,7 +71,7 @@ def compositional_likelihood_loss(
 
     flat = where(counts.reshape(-1, 1), hidden.reshape(-1, hidden.shape[-1]))
     labels = xp.where(counts, targets, 0).reshape(-1, 1)
-    label_logits = gathered_logits(flat, weight, bias, labels)[:, 0].reshape(targets.shape)
+    label_logits = gathered_logits(name, flat, weight, bias, labels)[:, 0].reshape(targets.shape)
     dtype = label_logits.dtype
     sampled = linear(astype(flat, dtype), astype(weight[samples], dtype), None if bias is None else astype(bias[samples], dtype))
     batch = (logsumexp(sampled - astype(stop_gradient(sample_log_prob), dtype), 1) - math.log(len(samples))).reshape(targets.shape)
