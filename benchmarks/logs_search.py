@@ -2,8 +2,9 @@
 
     python benchmarks/logs_search.py LOG PATTERN...          a pattern that is nowhere is searched, too
 
-Each line is a shell command as a user types it, so the start of the Python interpreter counts; "library" is the same search called from a
-program that runs already. Programs count the lines with a fixed string, and all counts are compared before a figure is printed. Samples of
+Each line is a shell command as a user types it, so the start of the Python interpreter counts: run this with a Python into which a wheel is
+installed, whose files are compiled; an editable install has a finder that takes longer to import than all else. "library" is the same search
+called from a program that runs already. Programs count the lines with a fixed string, and all counts are compared before a figure is printed. Samples of
 all programs are interleaved; wall and CPU time (of all processes of a command) are medians.
 """
 
@@ -60,6 +61,9 @@ def main() -> None:
     arguments = parser.parse_args()
     if not shutil.which("zstd") or not shutil.which("grep"):
         raise SystemExit("nothing to compare with: zstd and grep are wanted")
+    # python -m has to import what runs modules
+    installed = shutil.which("slipstick", path=os.path.dirname(sys.executable))
+    slipstick = shlex.quote(installed) if installed else f"{shlex.quote(sys.executable)} -m slipstick.cli"
     import zstandard
 
     from slipstick import logs
@@ -74,7 +78,6 @@ def main() -> None:
             quoted = shlex.quote(pattern)
             programs = {"zstd -dc | grep -c -F": command(f"zstd -dc {scratch}/log.zst | LC_ALL=C grep -a -c -F -e {quoted}")}
             for level in levels:
-                slipstick = f"{shlex.quote(sys.executable)} -m slipstick.cli"
                 programs[f"slipstick grep -c -F, {level}"] = command(f"{slipstick} grep -j 1 -c -F -- {quoted} {scratch}/{level}")
                 programs[f"library, {level}"] = library(os.path.join(scratch, level), pattern)
             samples: dict[str, list[tuple[int, float, float]]] = {name: [] for name in programs}

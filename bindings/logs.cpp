@@ -59,35 +59,30 @@ class HostError : public std::exception {
   std::shared_ptr<nb::object> error_;
 };
 
-// zstd by the host's Python functions. Leaked on purpose: it may outlive the interpreter's modules.
+// zstd by the functions of slipstick.logs._codec, imported when a block first needs one. Leaked on purpose: it may outlive the interpreter's
+// modules.
 class HostCodec : public logs::ByteCodec {
  public:
   static HostCodec& instance() {
     static HostCodec* codec = new HostCodec;
     return *codec;
   }
-  void set(nb::object compress, nb::object decompress, nb::object compress_below, nb::object decompress_behind) {
-    compress_ = std::move(compress);
-    decompress_ = std::move(decompress);
-    compress_below_ = std::move(compress_below);
-    decompress_behind_ = std::move(decompress_behind);
-  }
   std::string compress(std::string_view data, int level) override {
     nb::gil_scoped_acquire acquire;
-    return call(compress_, data, level);
+    return call("compress", data, level);
   }
   std::string decompress(std::string_view data, size_t raw_size) override {
     nb::gil_scoped_acquire acquire;
-    return sized(call(decompress_, data, raw_size), raw_size);
+    return sized(call("decompress", data, raw_size), raw_size);
   }
   std::string compress_below(std::string_view data, std::string_view prefix, int level, size_t limit, size_t uncounted,
                              size_t first) override {
     nb::gil_scoped_acquire acquire;
-    return call(compress_below_, data, prefix, level, limit, uncounted, first);
+    return call("compress_below", data, prefix, level, limit, uncounted, first);
   }
   std::string decompress_behind(std::string_view data, std::string_view prefix, size_t raw_size) override {
     nb::gil_scoped_acquire acquire;
-    return sized(call(decompress_behind_, data, prefix, raw_size), raw_size);
+    return sized(call("decompress_behind", data, prefix, raw_size), raw_size);
   }
 
  private:
@@ -108,17 +103,15 @@ class HostCodec : public logs::ByteCodec {
     return number;
   }
   template <class... Arguments>
-  static std::string call(const nb::object& function, Arguments... arguments) {
-    if (!function.is_valid()) throw slipstick::Error(slipstick::ErrorKind::internal, "logs: no codec was set");
+  static std::string call(const char* function, Arguments... arguments) {
     try {
-      nb::object result = function(passed(arguments)...);
+      nb::object result = nb::module_::import_("slipstick.logs._codec").attr(function)(passed(arguments)...);
       Buffer buffer(result);
       return std::string(buffer.view());
     } catch (const nb::python_error& error) {
       throw HostError(error);
     }
   }
-  nb::object compress_, decompress_, compress_below_, decompress_behind_;
 };
 
 class PyArchive {
@@ -306,14 +299,6 @@ void bind_logs(nb::module_& module) {
   });
   module.def("level_names", &logs::level_names, "From the fastest to the smallest.");
   module.attr("BLOCK_BYTES") = logs::kBlockBytes;
-  module.def(
-      "set_codec",
-      [](nb::object compress, nb::object decompress, nb::object compress_below, nb::object decompress_behind) {
-        HostCodec::instance().set(std::move(compress), std::move(decompress), std::move(compress_below), std::move(decompress_behind));
-      },
-      "compress"_a, "decompress"_a, "compress_below"_a, "decompress_behind"_a,
-      "Give the functions that do zstd: compress(data, level), decompress(data, raw_size), compress_below(data, prefix, level, limit, "
-      "uncounted, first), decompress_behind(data, prefix, raw_size).");
 
   module.def(
       "technique_names", [](const std::string& level) { return logs::technique_names(logs::level_of(level)); }, "level"_a,

@@ -1,8 +1,8 @@
 // Search in an archive: which blocks must be decoded, their lines that a pattern selects, and the lines around them.
 //
-// A segment is what can be searched alone: a block, with the next ones as long as they end inside a line. Segments are
-// searched in parallel, a few at a time; context is then added in order, for which a neighbour that was passed over may
-// have to be decoded after all.
+// A segment is what can be searched alone: a block, with the next ones as long as they end inside a line. Those that have to be
+// decoded are searched in parallel, one a thread at a time, whatever number is passed over between them; context is then added in order,
+// for which a neighbour that was passed over may have to be decoded after all.
 
 #include <algorithm>
 #include <cstring>
@@ -94,6 +94,9 @@ struct Stretch {
 
 // Selected lines are listed and given in portions, so that a block of very many short ones does not take a multiple of its size.
 constexpr size_t kMaxHits = size_t{1} << 16;
+
+// Segments that are looked at before the caller is asked whether it wants to go on.
+constexpr size_t kMaxSegments = 1024;
 
 // A selected line of a segment, with its line feed.
 struct Hit {
@@ -243,9 +246,42 @@ struct Grep::State {
     out.raw = decode(segment);
   }
 
-  // Decodes a segment that has to be, and lists its first hits; called from several threads.
+  // Searches the next segments: up to one a thread that has to be decoded, and those in front of them.
+  void search_next() {
+    first += work.size();
+    at = 0;
+    work.clear();
+    std::vector<size_t> wanted;   // in `work`, to be decoded
+    while (first + work.size() < segments.size() && wanted.size() < static_cast<size_t>(threads) && work.size() < kMaxSegments) {
+      const size_t index = work.size();
+      Searched& here = work.emplace_back();
+      if (caught(here, [&] { return !passes_over(segments[first + index], here); })) wanted.push_back(index);
+    }
+    // Of blocks that continue each other one thread decodes each only once.
+    const auto is_continued = [&](size_t i) {
+      return wanted[i] == wanted[i - 1] + 1 && archive.block(segments[first + wanted[i]].first).continued;
+    };
+    for_each_in_runs(wanted.size(), threads, is_continued, [&](size_t i) {
+      Searched& here = work[wanted[i]];
+      caught(here, [&] { return begin(segments[first + wanted[i]], here), true; });
+      return true;
+    });
+    for (const Searched& each : work) decoded += each.decoded;
+  }
+
+  // What the work on a segment says; false, with its error, if it cannot be done.
+  template <class Work>
+  static bool caught(Searched& out, Work work) {
+    try {
+      return work();
+    } catch (...) {
+      out.error = std::current_exception();
+      return false;
+    }
+  }
+
+  // Decodes a segment and lists its first hits; called from several threads.
   void begin(const Segment& segment, Searched& out) const {
-    if (passes_over(segment, out)) return;
     decode(segment, out);
     out.decoded = true;
     out.done = false;
@@ -406,23 +442,8 @@ bool Grep::next(GrepBatch& batch) {
   State& state = *state_;
   batch = GrepBatch();
   if (state.at == state.work.size()) {
-    state.first += state.work.size();
-    const size_t count = std::min(state.segments.size() - state.first, static_cast<size_t>(state.threads));
-    state.work.clear();
-    state.work.resize(count);
-    state.at = 0;
-    if (count == 0) return false;
-    // Of blocks that continue each other one thread decodes each only once.
-    const auto is_continued = [&](size_t i) { return state.archive.block(state.segments[state.first + i].first).continued; };
-    for_each_in_runs(count, state.threads, is_continued, [&](size_t i) {
-      try {
-        state.begin(state.segments[state.first + i], state.work[i]);
-      } catch (...) {
-        state.work[i].error = std::current_exception();
-      }
-      return true;
-    });
-    for (const Searched& each : state.work) state.decoded += each.decoded;
+    state.search_next();
+    if (state.work.empty()) return false;
   }
   while (state.at < state.work.size() && batch.lines.size() < kMaxHits) {
     if (state.work[state.at].error) {

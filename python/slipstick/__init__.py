@@ -9,7 +9,7 @@ The rooms are submodules, imported when first used: ``slipstick.logs``, ``slipst
 
 from __future__ import annotations
 
-from slipstick import _arguments, _core
+from slipstick import _core
 from slipstick._errors import CorruptArchiveError, LimitExceededError, UnsupportedError
 
 TYPE_CHECKING = False  # type checkers take it as true; importing typing for it would cost more than the rest of this import
@@ -108,6 +108,8 @@ def set_num_threads(threads: int | None) -> None:
         ValueError: threads is out of range.
         TypeError: threads is no integer.
     """
+    from slipstick import _arguments
+
     _core.set_default_threads(_arguments.thread_count("set_num_threads", threads))
     global _threads_were_set
     _threads_were_set = threads is not None

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import operator
-import os
 import sys
 
 from slipstick import _core
@@ -21,10 +19,12 @@ def integer(where: str, name: str, value: Any) -> int:
     Raises:
         TypeError: value is no integer.
     """
+    from operator import index
+
     try:
         if isinstance(value, bool):
             raise TypeError
-        return operator.index(value)
+        return index(value)
     except TypeError:
         raise TypeError(f"{where}: {name} is {value!r}; expected a whole number") from None
 
@@ -57,6 +57,8 @@ def thread_count(where: str, threads: Any) -> int:
 
 def torch_thread_count(count: int) -> int:
     """The same in an operator of torch: where neither the call nor slipstick was told a count, it is torch's own."""
+    import os
+
     import torch
 
     import slipstick

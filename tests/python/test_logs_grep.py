@@ -299,6 +299,15 @@ def test_blocks_that_cannot_match_are_not_decoded(tmp_path):
     assert decoded(b"ssh2", count_only=True)[0] == 4  # three letters are no group
 
 
+def test_blocks_that_are_passed_over_keep_no_thread_from_work():
+    packed = {word: logs.compress(LOG.replace(b"ssh2", word)) for word in (b"telnet", b"rlogin")}
+    archive = core.Archive(b"".join(packed[b"telnet" if i % 4 == 3 else b"rlogin"] for i in range(16)))
+    for threads, wanted in ((1, [3000] * 4), (2, [6000] * 2), (3, [9000, 3000])):
+        grep = core.Grep(archive, b"telnet", threads=threads)
+        assert [batch.selected for batch in iter(grep.next, None)] == wanted
+        assert grep.blocks_decoded == 4
+
+
 # Long: hundreds of patterns made from the logs themselves
 
 

@@ -237,7 +237,7 @@ class Grep {
   // threads: 0 for default_threads(); does not change the result. The archive must outlive it. Throws what compile_pattern throws.
   Grep(const Archive& archive, const GrepQuery& query, int threads);
   ~Grep();
-  // The lines of the next few blocks, perhaps none; false at the end.
+  // The lines of the next blocks, perhaps none; false at the end.
   bool next(GrepBatch& batch);
   uint64_t blocks_decoded() const;
 

@@ -1,12 +1,20 @@
-"""The command `slipstick`: a thin layer over slipstick.logs. Start-up imports no verb that is not used."""
+"""The command `slipstick`: a thin layer over slipstick.logs.
+
+Many commands take less time than Python's start. So a module of this package, and of slipstick.logs, imports at its top only what every use
+of it needs, and types alone under TYPE_CHECKING; what one verb, one option or one error needs is imported where that is met.
+tests/python/test_start.py has the list of what the usual commands import.
+"""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
 
-from . import _messages, _signals, _verbs
+from . import _messages, _verbs
+
+TYPE_CHECKING = False  # see slipstick/__init__.py
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 OVERVIEW = """\
 usage: slipstick VERB [OPTIONS] FILE...
@@ -39,24 +47,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="backslashreplace")
     status = _messages.FAILED
-    with _signals.unwinding():
-        try:
-            status = _dispatch(words)
-            with _messages.standard_output_errors():
-                if sys.stdout is not None:
-                    sys.stdout.flush()
-        except BrokenPipeError:
-            _silence_stdout()  # the reader has what it wanted
-            status = _messages.DONE
-        except _messages.StandardOutputError as error:
-            _silence_stdout()
-            _messages.complain("standard output", str(error))
-            status = _messages.FAILED  # the verb itself may have ended well, with its text still in the buffer
-        except Exception:
-            import traceback
+    try:
+        status = _dispatch(words)
+        _flush_stdout()
+    except BrokenPipeError:
+        _silence_stdout()  # the reader has what it wanted
+        status = _messages.DONE
+    except _messages.StandardOutputError as error:
+        _silence_stdout()
+        _messages.complain("standard output", str(error))
+        status = _messages.FAILED  # the verb itself may have ended well, with its text still in the buffer
+    except KeyboardInterrupt:
+        import signal
 
-            traceback.print_exc()
-            _messages.complain("internal error; please report it with the lines above")
+        from ._signals import die_of
+
+        die_of(signal.SIGINT)  # without a traceback; shells see the truth
+    except Exception:
+        import traceback
+
+        traceback.print_exc()
+        _messages.complain("internal error; please report it with the lines above")
     return status
 
 
@@ -113,20 +124,32 @@ def _run(name: str, words: list[str]) -> int:
 
     verb = _verbs.load(name)
     try:
-        return verb.run(parse(verb, words))
+        arguments = parse(verb, words)
+        if not arguments.help:
+            return verb.run(arguments)
     except _messages.UsageError as error:
         _messages.complain(f"{name}: {error}; see slipstick {name} --help")
         return _messages.FAILED
-    except SystemExit as finished:  # help was asked for
-        return int(finished.code or 0)
+    from ._help import format_help
+
+    _messages.say(format_help(verb, full=arguments.help == "--help"))
+    return _messages.DONE
 
 
 def _overview() -> str:
-    from ._parser import HELP_WIDTH, entry, fold
+    from ._help import HELP_WIDTH, entry, fold
 
     width = _messages.line_width(HELP_WIDTH)
     verbs, options = ("".join(entry(name, (text,), width) for name, text in each.items()) for each in (_verbs.SUMMARIES, OPTIONS))
     return OVERVIEW.format(purpose=fold(PURPOSE, width), verbs=verbs, options=options, status=fold(STATUS, width))
+
+
+def _flush_stdout() -> None:
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError as error:
+        raise _messages.of_standard_output(error) from None
 
 
 def _silence_stdout() -> None:

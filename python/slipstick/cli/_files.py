@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
-import argparse
 import io
 import os
 import stat
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
 
-from slipstick.logs._atomic import AtomicFile
 from slipstick.logs._foreign import Source
 from slipstick.logs._stream import write_all
 
-from ._messages import Complaint, Status, UsageError, display, is_terminal, reason, standard_output_errors
-from ._progress import Progress
-from ._signals import wait_readable
+from ._messages import Complaint, Status, UsageError, display, is_terminal, of_standard_output, reason
 
 TYPE_CHECKING = False  # see slipstick/__init__.py
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from contextlib import AbstractContextManager
     from typing import Any
+
+    from ._parser import Arguments
+    from ._progress import Progress
 
 SUFFIX = ".slip"
 STREAM = "-"
 
 
-def inputs(arguments: argparse.Namespace) -> list[str]:
+def inputs(arguments: Arguments) -> list[str]:
     """The operands; none means standard input where something is connected to it."""
     if arguments.operands:
         return arguments.operands
@@ -35,8 +34,21 @@ def inputs(arguments: argparse.Namespace) -> list[str]:
     return [STREAM]
 
 
-def for_each(paths: Sequence[str], work: Callable[[str], None]) -> int:
-    """Works on every path, tells what failed, and returns the exit status."""
+def for_each(paths: Sequence[str], work: Callable[[str], None], *, writes: bool = False) -> int:
+    """Works on every path, tells what failed, and returns the exit status.
+
+    Args:
+        writes: whether work leaves files, of which a signal must not leave a part.
+    """
+    if not writes and all(path != STREAM and os.path.isfile(path) for path in paths):
+        return _each(paths, work)
+    from ._signals import unwinding
+
+    with unwinding():
+        return _each(paths, work)
+
+
+def _each(paths: Sequence[str], work: Callable[[str], None]) -> int:
     status = Status()
     for path in paths:
         with status.watch(path):
@@ -45,47 +57,60 @@ def for_each(paths: Sequence[str], work: Callable[[str], None]) -> int:
 
 
 class _Heedful(io.FileIO):
-    """A file to read: a wait for it ends at once on a signal, and never takes "nothing yet" for the end."""
+    """A stream to read: a wait for it ends at once on a signal, and never takes "nothing yet" for the end."""
 
     def read(self, size: int | None = -1, /) -> bytes:
+        from ._signals import wait_readable
+
         wait_readable(self)
         return super().read(size)
 
 
 class Input:
-    """An open input: its path, its bytes as a Source, and its os.stat_result when it is a file on disk."""
+    """An input, open in a with statement: its path, its bytes as a Source, and its os.stat_result when it is a file on disk."""
 
-    def __init__(self, path: str, file: Any) -> None:
+    def __init__(self, path: str) -> None:
         self.path = path
-        status = os.fstat(file.fileno())
-        self.is_file = stat.S_ISREG(status.st_mode)
-        self.stat = status if path != STREAM and self.is_file else None
-        self.total = status.st_size if self.is_file else None
-        self.source = Source(file)
+        if os.path.isdir(path) and path != STREAM:
+            raise Complaint("is a directory; expected a file")
+        if path == STREAM:
+            self._file: io.FileIO = _Heedful(0, "rb", closefd=False)
+        else:
+            self._file = (io.FileIO if os.path.isfile(path) else _Heedful)(path, "rb")
+        try:
+            status = os.fstat(self._file.fileno())
+            self.is_file = stat.S_ISREG(status.st_mode)
+            self.stat = status if path != STREAM and self.is_file else None
+            self.total = status.st_size if self.is_file else None
+            self.source = Source(self._file)
+        except BaseException:
+            self._file.close()
+            raise
 
     def progress(self, quiet: bool) -> Progress:
+        from ._progress import Progress
+
         return Progress(display(self.path), self.total, not quiet)
 
+    def __enter__(self) -> Input:
+        return self
 
-@contextmanager
-def open_input(path: str) -> Iterator[Input]:
-    if path == STREAM:
-        file = _Heedful(0, "rb", closefd=False)
-    else:
-        if os.path.isdir(path):
-            raise Complaint("is a directory; expected a file")
-        file = _Heedful(path, "rb")
-    with file:
-        yield Input(path, file)
+    def __exit__(self, *exception: object) -> None:
+        self._file.close()
 
 
-@contextmanager
-def blamed(path: str) -> Iterator[None]:
-    """Names an input in complaints about it, where the file that the work is for is another one."""
-    try:
-        yield
-    except (Complaint, ValueError) as error:
-        raise Complaint(f"input {display(path)}: {reason(error)}") from None
+class Blamed:
+    """Names an input in complaints of a with statement about it, where the file that the work is for is another one."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if isinstance(error, (Complaint, ValueError)):
+            raise Complaint(f"input {display(self._path)}: {reason(error)}") from None
 
 
 def check_single_output(paths: Sequence[str], output: str | None) -> None:
@@ -104,12 +129,18 @@ def open_output(source: Input, path: str, *, force: bool, binary: bool) -> Abstr
         return _stdout(force=force, binary=binary)
     if source.stat and os.path.exists(path) and os.path.samestat(source.stat, os.stat(path)):
         raise Complaint("output is the input; give another name with -o")
+    from slipstick.logs._atomic import AtomicFile
+
     return AtomicFile(path, overwrite=force, like=source.stat)
 
 
 def new_output(path: str, *, force: bool) -> AbstractContextManager[Any]:
     """An archive made of several inputs: like open_output, with the mode that the umask gives."""
-    return _stdout(force=force, binary=True) if path == STREAM else AtomicFile(path, overwrite=force)
+    if path == STREAM:
+        return _stdout(force=force, binary=True)
+    from slipstick.logs._atomic import AtomicFile
+
+    return AtomicFile(path, overwrite=force)
 
 
 def _stdout(*, force: bool, binary: bool) -> Stdout:
@@ -125,8 +156,10 @@ class Stdout:
         self._file = io.FileIO(1, "wb", closefd=False)
 
     def write(self, data: Any) -> None:
-        with standard_output_errors():
+        try:
             write_all(self._file, data)
+        except OSError as error:
+            raise of_standard_output(error) from None
 
     def __enter__(self) -> Stdout:
         return self

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
-from collections.abc import Iterator
 
 from slipstick import CorruptArchiveError
 
@@ -67,25 +65,24 @@ def line_width(most: int) -> int:
 
 def say(text: str) -> None:
     """Writes text that was asked for to standard output."""
-    with standard_output_errors():
-        sys.stdout.write(text)
-
-
-@contextlib.contextmanager
-def standard_output_errors() -> Iterator[None]:
     try:
-        yield
-    except BrokenPipeError:
-        raise
+        sys.stdout.write(text)
     except OSError as error:
-        raise StandardOutputError(reason(error)) from None
+        raise of_standard_output(error) from None
+
+
+def of_standard_output(error: OSError) -> Exception:
+    """What an error of writing to standard output is to be raised as: a reader that has what it wanted is no trouble."""
+    return error if isinstance(error, BrokenPipeError) else StandardOutputError(reason(error))
 
 
 def complain(*parts: str) -> None:
     line = ": ".join(("slipstick", *parts))
-    with contextlib.suppress(OSError, AttributeError):  # nobody listens
+    try:
         sys.stderr.write(line.replace("\n", " ") + "\n")
         sys.stderr.flush()
+    except (OSError, AttributeError):
+        pass  # nobody listens
 
 
 def reason(error: BaseException) -> str:
@@ -102,23 +99,37 @@ class Status:
     def __init__(self) -> None:
         self.code = DONE
 
-    @contextlib.contextmanager
-    def watch(self, path: str) -> Iterator[None]:
-        try:
-            yield
-        except BrokenPipeError:
-            raise
-        except FileExistsError as error:
-            self._fail(error.filename or path, "exists; -f overwrites it")
-        except OSError as error:
-            self._fail(error.filename if isinstance(error.filename, str) else path, reason(error))
-        except RuntimeError as error:  # the core found itself in a state that cannot be
-            self._fail(path, f"internal error, please report it: {reason(error)}")
-        except CorruptArchiveError as error:
-            self._fail(path, f"{reason(error)}; slipstick recover saves what whole blocks it has")
-        except (Complaint, ValueError, MemoryError) as error:  # the library's errors are ValueErrors
-            self._fail(path, reason(error))
+    def watch(self, path: str) -> _Watch:
+        """For a with statement, whose body works on the path."""
+        return _Watch(self, path)
 
-    def _fail(self, path: str, text: str) -> None:
+    def fail(self, path: str, text: str) -> None:
         complain(display(path), text)
         self.code = FAILED
+
+
+class _Watch:
+    def __init__(self, status: Status, path: str) -> None:
+        self._status, self._path = status, path
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> bool:
+        """Whether the error, if there is one, was told."""
+        path = self._path
+        if isinstance(error, BrokenPipeError):
+            return False
+        if isinstance(error, FileExistsError):
+            self._status.fail(error.filename or path, "exists; -f overwrites it")
+        elif isinstance(error, OSError):
+            self._status.fail(error.filename if isinstance(error.filename, str) else path, reason(error))
+        elif isinstance(error, RuntimeError):  # the core found itself in a state that cannot be
+            self._status.fail(path, f"internal error, please report it: {reason(error)}")
+        elif isinstance(error, CorruptArchiveError):
+            self._status.fail(path, f"{reason(error)}; slipstick recover saves what whole blocks it has")
+        elif isinstance(error, (Complaint, ValueError, MemoryError)):  # the library's errors are ValueErrors
+            self._status.fail(path, reason(error))
+        else:
+            return False
+        return True

@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import argparse
-import re
-
 from slipstick._arguments import MOST_THREADS
 from slipstick.logs import LEVELS
 
 from . import _messages
 from ._parser import Option
 
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)(?:([kmgt])(ib|b)?|b)?", re.IGNORECASE)
-
 
 def parse_size(text: str) -> int:
     """Bytes of "300M", "1.5G", "4096": units of 1024, written K or KiB, or of 1000, written KB."""
-    match = _SIZE.fullmatch(text)
+    import re
+
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)(?:([kmgt])(ib|b)?|b)?", text, re.IGNORECASE)
     size = 0.0
     if match:
         number, prefix, unit = match.groups()
         power = "kmgt".index(prefix.lower()) + 1 if prefix else 0
         size = float(number) * (1000 if unit and unit.lower() == "b" else 1024) ** power
     if not 1 <= size < 1 << 63:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a size; expected a number of bytes such as 300M or 2G")
+        raise _messages.UsageError(f"{text!r} is not a size; expected a number of bytes such as 300M or 2G")
     return int(size)
 
 
@@ -33,21 +30,21 @@ def parse_count(text: str) -> int:
     except ValueError:
         count = 0
     if count < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a count; expected a positive integer")
+        raise _messages.UsageError(f"{text!r} is not a count; expected a positive integer")
     return count
 
 
 def parse_threads(text: str) -> int:
     count = parse_count(text)
     if count > MOST_THREADS:
-        raise argparse.ArgumentTypeError(f"{text!r} is too many; expected at most {MOST_THREADS}")
+        raise _messages.UsageError(f"{text!r} is too many; expected at most {MOST_THREADS}")
     return count
 
 
 def parse_filled(text: str) -> str:
     """Any text but none: an unset variable of a script must not mean the default."""
     if not text:
-        raise argparse.ArgumentTypeError("is empty")
+        raise _messages.UsageError("is empty")
     return text
 
 
@@ -59,7 +56,7 @@ def parse_time(text: str) -> str:
     try:
         core.Grep(core.Archive(core.Compressor("fast").finish()), b"", since=text)
     except (TypeError, ValueError) as error:  # TypeError: of bytes that are no text
-        raise argparse.ArgumentTypeError(_messages.display(str(error).splitlines()[0])) from None
+        raise _messages.UsageError(_messages.display(str(error).splitlines()[0])) from None
     return text
 
 

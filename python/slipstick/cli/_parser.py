@@ -1,33 +1,27 @@
-"""Options as data, and a thin parser over them.
+"""Options as data, and the parser made from them.
 
 An option is declared once, as an Option; the parser, `-h` (a screen), `--help` (everything) and the shell completions are
-made from it. argparse does the splitting; operands are taken here, so that options may stand before, between or after
-them on every Python version, and so is `--`, after which everything is an operand.
+made from it. Options may stand before, between or after operands; behind `--` everything is an operand. argparse would
+take longer to import than a search takes.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
-from collections.abc import Callable, Sequence
 
-from ._messages import UsageError, display, line_width, say
+from ._messages import UsageError, display
 
 TYPE_CHECKING = False  # see slipstick/__init__.py
 if TYPE_CHECKING:
-    from typing import Any, NoReturn
-
-HELP_WIDTH = 80
-HELP_COLUMN = 26
-NARROW_HELP_COLUMN = 6  # below the names, where the terminal leaves too little beside them
-LEAST_BESIDE = 38
+    from collections.abc import Callable, Iterator, Sequence
+    from typing import Any
 
 
 class Option:
     """One option of a verb.
 
     names: as typed, short first; metavar: name of its value, "" for a flag; help: one line; details: what `--help` adds;
-    parse: text to value, raising argparse.ArgumentTypeError; choices: legal values, for messages and completion.
+    parse: text to value, raising UsageError; choices: legal values, for messages and completion.
     """
 
     def __init__(
@@ -48,6 +42,22 @@ class Option:
         self.parse = parse
         self.choices = choices
 
+    @property
+    def attribute(self) -> str:
+        """Its name among the Arguments."""
+        return self.names[-1].lstrip("-").replace("-", "_")
+
+    def value_of(self, text: str) -> Any:
+        try:
+            if self.choices and text not in self.choices:
+                raise UsageError(f"{text!r} is not known; expected one of {', '.join(map(repr, self.choices))}")
+            return self.parse(text)
+        except UsageError as error:
+            raise self.complaint(str(error)) from None
+
+    def complaint(self, text: str) -> UsageError:
+        return UsageError(f"{'/'.join(self.names)}: {text}")
+
     def replaced(self, **changes: Any) -> Option:
         """The same option but for these attributes."""
         return Option(**{**vars(self), **changes})
@@ -66,7 +76,7 @@ class Verb:
         description: str,
         options: tuple[Option, ...],
         examples: str,
-        run: Callable[[argparse.Namespace], int],
+        run: Callable[[Arguments], int],
         operand_choices: tuple[str, ...] = (),
     ) -> None:
         self.name = name
@@ -82,85 +92,83 @@ class Verb:
         return "FILE.slip" in self.operands[0]
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(message.removeprefix("argument "))
+class Arguments:
+    """What a command line says.
 
-    def _get_formatter(self) -> argparse.HelpFormatter:
-        return argparse.HelpFormatter(self.prog, width=HELP_WIDTH)  # without a width it imports shutil to ask the terminal
+    Attributes: operands, a list; help, "-h" or "--help" where that was asked for, else ""; and a value for each option of the verb under the
+    name that its last name gives: that of --max-memory is max_memory.
+    """
+
+    operands: list[str]
+    help: str = ""
+
+    def __init__(self, options: Sequence[Option]) -> None:
+        self.operands = []
+        for option in options:
+            setattr(self, option.attribute, option.default if option.metavar else False)
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any: ...
 
 
-def parse(verb: Verb, words: Sequence[str]) -> argparse.Namespace:
-    """The options of a verb, with its operands in `.operands`. Prints help and exits when that is asked for."""
-    words = list(words)
-    cut = words.index("--") if "--" in words else len(words)
-    parser = _make_parser(verb)
-    arguments, rest = parser.parse_known_args(_with_negative_values(verb, words[:cut]))
-    for word in rest:
-        if word.startswith("-") and word != "-":
-            raise UsageError(f"unknown option {display(word.split('=')[0])}{_hint(word, verb, parser)}")
-    arguments.operands = rest + words[cut + 1 :]
+def parse(verb: Verb, words: Sequence[str]) -> Arguments:
+    """The options and operands of a verb. Ends where help is asked for."""
+    arguments = Arguments(verb.options)
+    options = {name: option for option in verb.options for name in option.names}
+    helps = {"--help"} if "-h" in options else {"-h", "--help"}
+    left = iter(words)
+    for word in left:
+        if word == "--":
+            arguments.operands += left
+        elif word == "-" or not word.startswith("-"):
+            arguments.operands.append(word)
+        else:
+            for name, value in _split(word, options):
+                if name in helps:
+                    arguments.help = name
+                    return arguments
+                if name not in options:
+                    raise UsageError(f"unknown option {display(word.split('=')[0])}{_hint(word, verb)}")
+                option = options[name]
+                setattr(arguments, option.attribute, _value(option, value, left))
     return arguments
 
 
-def _hint(word: str, verb: Verb, parser: argparse.ArgumentParser) -> str:
+def _split(word: str, options: dict[str, Option]) -> Iterator[tuple[str, str | None]]:
+    """The options in a word, each with the value that stands beside it: --level=fast, -lfast, and -nC2 for -n -C2."""
+    if word.startswith("--"):
+        name, equals, value = word.partition("=")
+        yield name, value if equals else None
+        return
+    for at, letter in enumerate(word[1:], 2):
+        name = "-" + letter
+        if name in options and options[name].metavar:
+            yield name, word[at:].removeprefix("=") if word[at:] else None
+            return
+        yield name, None
+
+
+def _value(option: Option, beside: str | None, left: Iterator[str]) -> Any:
+    if not option.metavar:
+        if beside is not None:
+            raise option.complaint(f"takes no value, but has {beside!r}")
+        return True
+    text = next(left, None) if beside is None else beside
+    # A word that looks like an option is one: a value was forgotten. It may be a number, as in --lines -5:
+    if text is None or (beside is None and text.startswith("-") and text != "-" and not text[1].isdigit()):
+        raise option.complaint("expected one argument")
+    return option.value_of(text)
+
+
+def _hint(word: str, verb: Verb) -> str:
     """What an unknown option may have been meant for."""
     if os.path.lexists(word):
         return f"; the file of that name is {display(os.path.join(os.curdir, word))}"
     levels = next((option for option in verb.options if "--level" in option.names), None)
     if levels and word[1:].isdecimal():
         return f"; levels have names: {', '.join(f'-l {name}' for name in levels.choices)}"
-    return similar(word, parser._option_string_actions)
-
-
-def _with_negative_values(verb: Verb, words: Sequence[str]) -> list[str]:
-    """The words, each long option joined to a value such as -5:, which argparse would take for an option."""
-    valued = {name for option in verb.options if option.metavar for name in option.names if name.startswith("--")}
-    joined: list[str] = []
-    for word in words:
-        if joined and joined[-1] in valued and word[:1] == "-" and word[1:2].isdigit():
-            joined[-1] += "=" + word
-        else:
-            joined.append(word)
-    return joined
-
-
-def _make_parser(verb: Verb) -> _Parser:
-    parser = _Parser(prog=f"slipstick {verb.name}", add_help=False, allow_abbrev=False)
-    for option in verb.options:
-        _add(parser, option)
-    if "-h" in help_option(verb).names:
-        parser.add_argument("-h", action=_Help, nargs=0, dest="help", default=argparse.SUPPRESS, verb=verb, full=False)
-    parser.add_argument("--help", action=_Help, nargs=0, dest="help", default=argparse.SUPPRESS, verb=verb, full=True)
-    return parser
-
-
-def _add(parser: _Parser, option: Option) -> None:
-    dest = option.names[-1].lstrip("-").replace("-", "_")
-    if not option.metavar:
-        parser.add_argument(*option.names, dest=dest, action="store_true")
-    else:
-        parser.add_argument(*option.names, dest=dest, metavar=option.metavar, default=option.default, type=_parse(option))
-
-
-def _parse(option: Option) -> Callable[[str], Any]:
-    def parse_choice(text: str) -> Any:
-        if option.choices and text not in option.choices:
-            expected = ", ".join(repr(choice) for choice in option.choices)
-            raise argparse.ArgumentTypeError(f"{text!r} is not known; expected one of {expected}")
-        return option.parse(text)
-
-    return parse_choice
-
-
-class _Help(argparse.Action):
-    def __init__(self, *, verb: Verb, full: bool, **rest: Any) -> None:
-        super().__init__(**rest)
-        self._verb, self._full = verb, full
-
-    def __call__(self, parser: Any, *rest: Any) -> None:
-        say(format_help(self._verb, full=self._full))
-        parser.exit(0)
+    return similar(word, [name for option in (*verb.options, help_option(verb)) for name in option.names])
 
 
 def help_option(verb: Verb) -> Option:
@@ -168,49 +176,6 @@ def help_option(verb: Verb) -> Option:
     if any("-h" in option.names for option in verb.options):
         return Option(("--help",), "this help")
     return Option(("-h", "--help"), "this help: -h in short, --help in full")
-
-
-def format_help(verb: Verb, *, full: bool) -> str:
-    """The help of a verb, folded to the terminal, but for usage and examples: they are there to be copied."""
-    width = line_width(HELP_WIDTH)
-    usage = [f"slipstick {verb.name} [OPTIONS] {operands}".rstrip() for operands in verb.operands]
-    parts = ["usage: " + "\n       ".join(usage) + "\n"]
-    summary, _, details = verb.description.strip().partition("\n\n")
-    parts += [fold(paragraph, width) for paragraph in (summary, details if full else "") if paragraph]
-    options = (*verb.options, help_option(verb))
-    parts.append("options:\n" + "".join(_format_option(option, full, width) for option in options))
-    if full:
-        parts.append("examples:\n" + _indent(verb.examples))
-    return "\n".join(parts)
-
-
-def _format_option(option: Option, full: bool, width: int) -> str:
-    value = f" {option.metavar}" if option.metavar else ""
-    help = option.help
-    if option.choices:
-        help += ": " + ", ".join(option.choices)
-    if option.metavar and option.default is not None:
-        help += f" (default: {option.default})"
-    return entry(", ".join(option.names) + value, (help, option.details if full else ""), width)
-
-
-def entry(names: str, paragraphs: Sequence[str], width: int) -> str:
-    """Names with what is to be said of them beside them, or below, on lines of at most width characters."""
-    column = HELP_COLUMN if width >= HELP_COLUMN + LEAST_BESIDE else NARROW_HELP_COLUMN
-    text = "".join(fold(paragraph, width, indent=" " * column) for paragraph in paragraphs if paragraph)
-    names = f"  {names}"
-    return names + text[len(names) :] if len(names) <= column - 2 else f"{names}\n{text}"
-
-
-def fold(text: str, width: int, indent: str = "") -> str:
-    """A paragraph in lines of at most width characters, each ended; words such as --after stay whole."""
-    from textwrap import fill
-
-    return fill(text, width, initial_indent=indent, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False) + "\n"
-
-
-def _indent(text: str) -> str:
-    return "".join(f"  {line}\n" for line in text.strip().split("\n"))
 
 
 def similar(word: str, known: Any) -> str:

@@ -1,4 +1,7 @@
-"""Ends on SIGINT, SIGTERM and SIGHUP like any program, but after removing what was half written."""
+"""Ends on SIGINT, SIGTERM and SIGHUP like any program, but after removing what was half written.
+
+Imported where something is written or waited for; what only reads files leaves nothing behind.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,10 @@ import contextlib
 import os
 import select
 import signal
-from collections.abc import Iterator
 
 TYPE_CHECKING = False  # see slipstick/__init__.py
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Any
 
 _SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
@@ -75,11 +78,15 @@ def unwinding() -> Iterator[None]:
         with _waking():
             yield
     except Stopped as stopped:
-        signal.signal(stopped.number, signal.SIG_DFL)
-        os.kill(os.getpid(), stopped.number)
+        die_of(stopped.number)
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+def die_of(number: int) -> None:
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
 
 
 def _stop(number: int, frame: Any) -> None:

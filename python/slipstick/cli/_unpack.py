@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import argparse
 import mmap
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from slipstick._core import logs as core
 from slipstick.logs._stream import decompress_chunks
 
 from . import _options
-from ._files import Input, open_input, watched
+from ._files import Input, watched
 from ._messages import Complaint
-from ._progress import Progress
 
 TYPE_CHECKING = False  # see slipstick/__init__.py
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Any
+
+    from ._parser import Arguments
+    from ._progress import Progress
 
 LIMITS = (_options.THREADS, _options.MAX_MEMORY, _options.MAX_OUTPUT)
 
@@ -28,7 +28,7 @@ def not_an_archive(source: Input) -> str:
     return "is not a slipstick archive" if source.source.head else "is empty, not a slipstick archive"
 
 
-def decoded(source: Input, arguments: argparse.Namespace, progress: Progress) -> Iterator[bytes]:
+def decoded(source: Input, arguments: Arguments, progress: Progress) -> Iterator[bytes]:
     if source.source.format != "slipstick":
         raise Complaint(not_an_archive(source))
     return decompress_chunks(
@@ -47,23 +47,20 @@ def content(source: Input) -> Any:
         return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
 
-@contextmanager
-def mapped(path: str) -> Iterator[Any]:
+def mapped(path: str) -> Any:
     """The bytes of an archive."""
-    with open_input(path) as source:
+    with Input(path) as source:
         if source.source.format != "slipstick":
             raise Complaint(not_an_archive(source))
-        yield content(source)
+        return content(source)
 
 
-@contextmanager
-def archive(path: str) -> Iterator[Any]:
+def archive(path: str) -> Any:
     """The core's Archive of a file or a stream."""
-    with mapped(path) as data:
-        yield core.Archive(data)
+    return core.Archive(mapped(path))
 
 
-def check_limits(archive: Any, arguments: argparse.Namespace) -> None:
+def check_limits(archive: Any, arguments: Arguments) -> None:
     """--max-memory, as the stream decoder counts it; blocks are decoded one at a time."""
     most = max((archive.block(index)["decoding_memory"] for index in range(archive.block_count)), default=0)
     if arguments.max_memory and most > arguments.max_memory:

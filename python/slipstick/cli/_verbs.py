@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-
 TYPE_CHECKING = False  # see slipstick/__init__.py
 if TYPE_CHECKING:
     from ._parser import Verb
@@ -43,5 +41,5 @@ OTHER_NAMES = {
 
 
 def load(name: str) -> Verb:
-    verb: Verb = importlib.import_module(f"slipstick.cli.{name}").VERB
+    verb: Verb = __import__(f"slipstick.cli.{name}", fromlist=["VERB"]).VERB
     return verb

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-import argparse
 import mmap
-from collections.abc import Iterator
 
 from slipstick.logs._assemble import appended, replaced
 
 from . import _files, _options, _unpack
-from ._messages import Complaint, Status, UsageError
+from ._messages import Complaint, UsageError
 from ._parser import Verb
+
+TYPE_CHECKING = False  # see slipstick/__init__.py
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ._parser import Arguments
 
 DESCRIPTION = """
 Packs each FILE, in order, behind what ARCHIVE.slip holds.
@@ -29,21 +33,18 @@ journalctl --since yesterday | slipstick append journal.slip"""
 LEVEL = _options.LEVEL.replaced(default=None)
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(arguments: Arguments) -> int:
     if not arguments.operands:
         raise UsageError("no ARCHIVE given")
     target, *arguments.operands = arguments.operands
     if target == _files.STREAM:
         raise UsageError("ARCHIVE is a stream; expected a file")
     paths = _files.inputs(arguments)
-    status = Status()
-    with status.watch(target):
-        _append(target, paths, arguments)
-    return status.code
+    return _files.for_each([target], lambda path: _append(path, paths, arguments), writes=True)
 
 
-def _append(target: str, paths: list[str], arguments: argparse.Namespace) -> None:
-    with _files.open_input(target) as source:  # for its messages about what is no archive
+def _append(target: str, paths: list[str], arguments: Arguments) -> None:
+    with _files.Input(target) as source:  # for its messages about what is no archive
         if source.source.format != "slipstick":
             raise Complaint(_unpack.not_an_archive(source))
         if source.stat is None:
@@ -54,9 +55,9 @@ def _append(target: str, paths: list[str], arguments: argparse.Namespace) -> Non
             output.write(piece)
 
 
-def _raw(paths: list[str], arguments: argparse.Namespace) -> Iterator[bytes]:
+def _raw(paths: list[str], arguments: Arguments) -> Iterator[bytes]:
     for path in paths:
-        with _files.blamed(path), _files.open_input(path) as source, source.progress(arguments.quiet) as progress:
+        with _files.Blamed(path), _files.Input(path) as source, source.progress(arguments.quiet) as progress:
             if source.source.format == "slipstick":
                 raise Complaint("is an archive; concat joins archives")
             yield from _files.watched(source.source.plain_chunks(), source, progress)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
-import re
-from collections.abc import Iterable
-
-from slipstick._core import logs as core
-from slipstick.logs._archive import line_pieces
-
 from . import _files, _options, _unpack
 from ._messages import Complaint, UsageError
 from ._parser import Option, Verb
+
+TYPE_CHECKING = False  # see slipstick/__init__.py
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from ._parser import Arguments
 
 DESCRIPTION = """
 Writes what each FILE.slip holds to standard output, one after the other.
@@ -29,18 +28,20 @@ ssh host cat app.log.slip | slipstick cat -"""
 
 def parse_lines(text: str) -> tuple[int | None, int | None]:
     """ "A:B": lines A to B, counted from 1, both included; "A:", ":B", and "-A:" for the last A lines."""
+    import re
+
     match = re.fullmatch(r"(-?\d{1,18})?:(\d{1,18})?|(\d{1,18})", text)
     if not match or text == ":":
-        raise argparse.ArgumentTypeError(f"{text!r} is no range of lines; expected A:B, A:, :B, A, or -N: for the last N")
+        raise UsageError(f"{text!r} is no range of lines; expected A:B, A:, :B, A, or -N: for the last N")
     first, last, only = (int(number) if number else None for number in match.groups())
     if only is not None:
         first = last = only
     if first == 0 or last == 0:
-        raise argparse.ArgumentTypeError(f"{text!r} has a line 0; lines are counted from 1")
+        raise UsageError(f"{text!r} has a line 0; lines are counted from 1")
     if first is not None and first > 0:
         first -= 1
     elif first is not None and last is not None:
-        raise argparse.ArgumentTypeError(f"{text!r} mixes both ends; expected -N: for the last N lines")
+        raise UsageError(f"{text!r} mixes both ends; expected -N: for the last N lines")
     return first, last
 
 
@@ -53,7 +54,7 @@ LINES = Option(
 )
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(arguments: Arguments) -> int:
     timed = arguments.after is not None or arguments.before is not None
     if timed and arguments.lines is not None:
         raise UsageError("--lines and times exclude each other")
@@ -61,34 +62,37 @@ def run(arguments: argparse.Namespace) -> int:
     return _files.for_each(_files.inputs(arguments), lambda path: work(path, arguments))
 
 
-def _cat(path: str, arguments: argparse.Namespace) -> None:
-    with _files.open_input(path) as source, source.progress(quiet=True) as progress:
+def _cat(path: str, arguments: Arguments) -> None:
+    with _files.Input(path) as source, source.progress(quiet=True) as progress:
         output = _files.Stdout()
         for piece in _unpack.decoded(source, arguments, progress):
             output.write(piece)
 
 
-def _cat_lines(path: str, arguments: argparse.Namespace) -> None:
-    with _unpack.archive(path) as archive:
-        _unpack.check_limits(archive, arguments)
-        start, stop, _ = slice(*arguments.lines).indices(archive.lines)
-        _write(line_pieces(archive, start, stop), arguments)
+def _cat_lines(path: str, arguments: Arguments) -> None:
+    from slipstick.logs._archive import line_pieces
+
+    archive = _unpack.archive(path)
+    _unpack.check_limits(archive, arguments)
+    start, stop, _ = slice(*arguments.lines).indices(archive.lines)
+    _write(line_pieces(archive, start, stop), arguments)
 
 
-def _cat_times(path: str, arguments: argparse.Namespace) -> None:
-    with _unpack.archive(path) as archive:
-        grep = core.Grep(
-            archive,
-            b"",
-            max_memory=arguments.max_memory or 0,
-            since=arguments.after or "",
-            until=arguments.before or "",
-            threads=arguments.threads or 0,
-        )
-        _write((batch.text() for batch in iter(grep.next, None)), arguments)
+def _cat_times(path: str, arguments: Arguments) -> None:
+    from slipstick._core import logs as core
+
+    grep = core.Grep(
+        _unpack.archive(path),
+        b"",
+        max_memory=arguments.max_memory or 0,
+        since=arguments.after or "",
+        until=arguments.before or "",
+        threads=arguments.threads or 0,
+    )
+    _write((batch.text() for batch in iter(grep.next, None)), arguments)
 
 
-def _write(pieces: Iterable[bytes], arguments: argparse.Namespace) -> None:
+def _write(pieces: Iterable[bytes], arguments: Arguments) -> None:
     output = _files.Stdout()
     written = 0
     for piece in pieces:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
-
 from . import _verbs
 from ._messages import DONE, UsageError, say
 from ._parser import Option, Verb, help_option
+
+TYPE_CHECKING = False  # see slipstick/__init__.py
+if TYPE_CHECKING:
+    from ._parser import Arguments
 
 DESCRIPTION = """
 Prints a script that completes slipstick's verbs and options in SHELL.
@@ -137,7 +139,7 @@ def _quote(text: str) -> str:
 SHELLS = {"bash": bash, "zsh": zsh, "fish": fish}
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(arguments: Arguments) -> int:
     if len(arguments.operands) != 1 or arguments.operands[0] not in SHELLS:
         got = " ".join(arguments.operands) or "missing"
         raise UsageError(f"SHELL is {got}; expected one of {', '.join(SHELLS)}")

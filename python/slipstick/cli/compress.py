@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
-from collections.abc import Iterator
 
 from slipstick.logs._foreign import SUFFIXES
 from slipstick.logs._stream import compress_chunks
@@ -13,7 +11,12 @@ from slipstick.logs._stream import compress_chunks
 from . import _files, _options
 from ._messages import FAILED, Complaint, UsageError, complain, display, is_terminal, reason
 from ._parser import Option, Verb
-from ._progress import short_size
+
+TYPE_CHECKING = False  # see slipstick/__init__.py
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ._parser import Arguments
 
 DESCRIPTION = """
 Packs each FILE into FILE.slip, keeping FILE, its mode and its time.
@@ -38,7 +41,7 @@ RECURSIVE = Option(("-r", "--recursive"), "pack the files in folders")
 INTO = Option(("--into",), "pack all inputs into the archive OUT", metavar="OUT")
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(arguments: Arguments) -> int:
     paths = _files.inputs(arguments)
     unread: list[OSError] = []
     if arguments.recursive:
@@ -50,10 +53,10 @@ def run(arguments: argparse.Namespace) -> int:
             raise UsageError("-o and --into exclude each other")
         if unread:
             return FAILED  # one archive of everything is not made of less
-        return _files.for_each([arguments.into], lambda path: _compress_all(paths, path, arguments))
+        return _files.for_each([arguments.into], lambda path: _compress_all(paths, path, arguments), writes=True)
     _files.check_single_output(paths, arguments.output)
     written: set[str] = set()
-    code = _files.for_each(paths, lambda path: _compress(path, arguments, written))
+    code = _files.for_each(paths, lambda path: _compress(path, arguments, written), writes=True)
     return FAILED if unread else code
 
 
@@ -71,7 +74,7 @@ def _files_in(path: str, unread: list[OSError]) -> Iterator[str]:
                 yield file
 
 
-def _compress_all(paths: list[str], target: str, arguments: argparse.Namespace) -> None:
+def _compress_all(paths: list[str], target: str, arguments: Arguments) -> None:
     if target != _files.STREAM and os.path.exists(target):
         for path in paths:
             if os.path.exists(path) and os.path.samefile(path, target):
@@ -81,7 +84,7 @@ def _compress_all(paths: list[str], target: str, arguments: argparse.Namespace) 
         for path in paths:
             if os.path.isdir(path):
                 raise Complaint(f"input {display(path)}: is a directory; -r packs the files in it")
-            with _files.blamed(path), _files.open_input(path) as source, source.progress(arguments.quiet) as progress:
+            with _files.Blamed(path), _files.Input(path) as source, source.progress(arguments.quiet) as progress:
                 if source.source.format == "slipstick" and not arguments.force:
                     raise Complaint("is a slipstick archive already; concat joins archives, -f packs it once more")
                 yield from _files.watched(source.source.plain_chunks(), source, progress)
@@ -91,11 +94,11 @@ def _compress_all(paths: list[str], target: str, arguments: argparse.Namespace) 
             output.write(piece)
 
 
-def _compress(path: str, arguments: argparse.Namespace, written: set[str]) -> None:
+def _compress(path: str, arguments: Arguments, written: set[str]) -> None:
     """Packs one input. written: the archives of the inputs before it, which -f does not mean."""
     if arguments.output is None and path != _files.STREAM:
         _files.require_regular(path)
-    with _files.open_input(path) as source:
+    with _files.Input(path) as source:
         if source.source.format == "slipstick" and not arguments.force:
             raise Complaint("is a slipstick archive already; -f packs it once more")
         target = _archive_name(path, source.source.format) if arguments.output is None else arguments.output
@@ -129,6 +132,8 @@ def _archive_name(path: str, format: str) -> str:
 
 
 def _summarise(path: str, raw_bytes: int, archive_bytes: int) -> None:
+    from ._progress import short_size
+
     ratio = f", ratio {raw_bytes / archive_bytes:.1f}"
     sys.stderr.write(f"{display(path)}: {short_size(raw_bytes)} to {short_size(archive_bytes)}{ratio}\n")
 

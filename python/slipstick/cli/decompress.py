@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
-
 from . import _files, _options, _unpack
 from ._messages import Complaint
 from ._parser import Verb
+
+TYPE_CHECKING = False  # see slipstick/__init__.py
+if TYPE_CHECKING:
+    from ._parser import Arguments
 
 DESCRIPTION = """
 Unpacks each FILE.slip into FILE, keeping FILE.slip; mode and time are kept too.
@@ -21,16 +23,16 @@ slipstick decompress -o - app.log.slip     the same as slipstick cat
 slipstick decompress --max-output 2G --max-memory 500M upload.slip"""
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(arguments: Arguments) -> int:
     paths = _files.inputs(arguments)
     _files.check_single_output(paths, arguments.output)
-    return _files.for_each(paths, lambda path: _decompress(path, arguments))
+    return _files.for_each(paths, lambda path: _decompress(path, arguments), writes=True)
 
 
-def _decompress(path: str, arguments: argparse.Namespace) -> None:
+def _decompress(path: str, arguments: Arguments) -> None:
     if arguments.output is None and path != _files.STREAM:
         _files.require_regular(path)
-    with _files.open_input(path) as source, source.progress(arguments.quiet) as progress:
+    with _files.Input(path) as source, source.progress(arguments.quiet) as progress:
         pieces = _unpack.decoded(source, arguments, progress)
         target = _plain_name(path) if arguments.output is None else arguments.output
         with _files.open_output(source, target, force=arguments.force, binary=False) as output:

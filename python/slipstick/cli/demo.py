@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
-
 from slipstick import demos
 
 from ._messages import DONE, FAILED, UsageError, complain, display, line_width, say
 from ._parser import Verb, similar
+
+TYPE_CHECKING = False  # see slipstick/__init__.py
+if TYPE_CHECKING:
+    from ._parser import Arguments
 
 DESCRIPTION = """
 Shows what slipstick does, beside what one would use today: time, size, error.
@@ -21,7 +23,7 @@ slipstick demo
 slipstick demo logs"""
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(arguments: Arguments) -> int:
     for name in arguments.operands:
         if name not in demos.ROOMS:
             raise UsageError(f"unknown room {display(name)}{similar(name, demos.ROOMS)}; expected some of {', '.join(demos.ROOMS)}")

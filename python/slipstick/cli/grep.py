@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 
 from slipstick._core import logs as core
@@ -10,6 +9,10 @@ from slipstick._core import logs as core
 from . import _files, _options, _unpack
 from ._messages import DONE, FAILED, NOTHING_FOUND, UsageError, complain
 from ._parser import Option, Verb
+
+TYPE_CHECKING = False  # see slipstick/__init__.py
+if TYPE_CHECKING:
+    from ._parser import Arguments
 
 DESCRIPTION = """
 Prints the lines of each FILE.slip that match PATTERN, as grep does of the raw log.
@@ -31,7 +34,7 @@ slipstick grep -oE 'user=[a-z]+' app.log.slip | sort | uniq -c"""
 
 def _count(text: str) -> int:
     if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of lines; expected 0 or more")
+        raise UsageError(f"{text!r} is not a number of lines; expected 0 or more")
     return min(int(text), 1 << 62)
 
 
@@ -51,18 +54,17 @@ CONTEXT = Option(("-C", "--context"), "lines of context on both sides", metavar=
 QUIET = Option(("-q", "--quiet"), "print nothing; the exit status tells")
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(arguments: Arguments) -> int:
     if not arguments.operands:
         raise UsageError("no PATTERN given")
     if arguments.extended_regexp and arguments.fixed_strings:
         raise UsageError("-E and -F exclude each other")
-    arguments.pattern, *paths = arguments.operands
-    arguments.operands = paths
-    if arguments.invert_match and not arguments.pattern:
+    pattern, *arguments.operands = arguments.operands
+    if arguments.invert_match and not pattern:
         return NOTHING_FOUND  # as grep does: every line matches, so it looks at no file
     paths = _files.inputs(arguments)
     try:
-        search = _Search(arguments, names=(arguments.with_filename or len(paths) > 1) and not arguments.no_filename)
+        search = _Search(pattern, arguments, names=(arguments.with_filename or len(paths) > 1) and not arguments.no_filename)
     except ValueError as error:  # of the core, about the pattern
         complain(str(error))
         return FAILED
@@ -73,7 +75,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 class _Search:
-    def __init__(self, arguments: argparse.Namespace, *, names: bool) -> None:
+    def __init__(self, pattern: str, arguments: Arguments, *, names: bool) -> None:
         around = arguments.context
         before = around if arguments.before_context is None else arguments.before_context
         after = around if arguments.after_context is None else arguments.after_context
@@ -95,7 +97,7 @@ class _Search:
         }
         grouped = before is not None or after is not None
         self._printer = core.GrepPrinter(names=names, numbers=arguments.line_number, groups=grouped)
-        self._pattern = os.fsencode(arguments.pattern)
+        self._pattern = os.fsencode(pattern)
         core.Grep(core.Archive(core.Compressor("fast").finish()), self._pattern, **self._options)  # a bad pattern is told once
         self._output = _files.Stdout()
         self.found = False
@@ -105,17 +107,16 @@ class _Search:
             return
         shown = os.fsencode("(standard input)" if path == _files.STREAM else path)
         count = 0
-        with _unpack.archive(path) as archive:
-            grep = core.Grep(archive, self._pattern, **self._options)
-            self._printer.begin_file(shown)
-            while (batch := grep.next()) is not None:
-                count += batch.selected
-                if batch.selected:
-                    self.found = True
-                    if self._brief:
-                        break
-                if not self._options["count_only"]:
-                    self._output.write(self._printer.print(batch))
+        grep = core.Grep(_unpack.archive(path), self._pattern, **self._options)
+        self._printer.begin_file(shown)
+        while (batch := grep.next()) is not None:
+            count += batch.selected
+            if batch.selected:
+                self.found = True
+                if self._brief:
+                    break
+            if not self._options["count_only"]:
+                self._output.write(self._printer.print(batch))
         if self._arguments.quiet:
             return
         if self._arguments.files_with_matches:

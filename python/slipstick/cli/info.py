@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
-
-from slipstick.logs import Archive
 
 from . import _files, _unpack
 from ._messages import Complaint, UsageError, display, line_width, say
@@ -14,6 +11,8 @@ from ._parser import Option, Verb, fold
 TYPE_CHECKING = False  # see slipstick/__init__.py
 if TYPE_CHECKING:
     from typing import Any
+
+    from ._parser import Arguments
 
 STREAMS_SHOWN = 16  # the largest; with the lines above them they fit a screen
 LABEL_COLUMN = 13
@@ -40,7 +39,7 @@ ALL = Option(
 )
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(arguments: Arguments) -> int:
     if not arguments.operands:
         raise UsageError("no FILE given")
     shown: list[dict[str, Any]] = []
@@ -50,14 +49,16 @@ def run(arguments: argparse.Namespace) -> int:
     return code
 
 
-def _show(path: str, arguments: argparse.Namespace) -> dict[str, Any]:
+def _show(path: str, arguments: Arguments) -> dict[str, Any]:
     if path == _files.STREAM:
         raise Complaint("is a stream; info needs a file")
-    with _files.open_input(path) as source:  # for its messages about what is no file or no archive
+    with _files.Input(path) as source:  # for its messages about what is no file or no archive
         if not source.is_file:
             raise Complaint("is not a regular file; info needs one")
         if source.source.format != "slipstick":
             raise Complaint(_unpack.not_an_archive(source))
+    from slipstick.logs import Archive
+
     with Archive(path) as archive:
         info = archive.info()
     if arguments.json:

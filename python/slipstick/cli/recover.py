@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
-
 from slipstick._core import logs as core
 from slipstick.logs._assemble import Blocks, joined
 
 from . import _files, _options, _unpack
 from ._messages import Complaint, complain, display
 from ._parser import Verb
+
+TYPE_CHECKING = False  # see slipstick/__init__.py
+if TYPE_CHECKING:
+    from ._parser import Arguments
 
 DESCRIPTION = """
 Writes an archive of all whole blocks that are in FILE, whatever else is in it.
@@ -25,16 +27,16 @@ slipstick recover app.log.slip             app.log.recovered.slip appears
 slipstick recover -o - broken.slip | slipstick cat"""
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(arguments: Arguments) -> int:
     paths = _files.inputs(arguments)
     _files.check_single_output(paths, arguments.output)
-    return _files.for_each(paths, lambda path: _recover(path, arguments))
+    return _files.for_each(paths, lambda path: _recover(path, arguments), writes=True)
 
 
-def _recover(path: str, arguments: argparse.Namespace) -> None:
+def _recover(path: str, arguments: Arguments) -> None:
     if path == _files.STREAM and arguments.output is None:
         raise Complaint("is a stream; give the output's name with -o")
-    with _files.open_input(path) as source:
+    with _files.Input(path) as source:
         data = _unpack.content(source)
         archive = core.Archive(data, recover=True, threads=arguments.threads or 0)
         blocks = [archive.block(index) for index in range(archive.block_count)]

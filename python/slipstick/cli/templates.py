@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
-
 from . import _files, _options, _unpack
 from ._messages import display, say
 from ._parser import Option, Verb
@@ -11,6 +9,8 @@ from ._parser import Option, Verb
 TYPE_CHECKING = False  # see slipstick/__init__.py
 if TYPE_CHECKING:
     from typing import Any
+
+    from ._parser import Arguments
 
 DESCRIPTION = """
 Prints the templates that each FILE.slip found in its lines, the frequent ones first.
@@ -32,14 +32,13 @@ JSON = Option(
 MOST = Option(("-m", "--most"), "at most N templates of each archive", metavar="N", parse=_options.parse_count)
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(arguments: Arguments) -> int:
     return _files.for_each(_files.inputs(arguments), lambda path: _show(path, arguments))
 
 
-def _show(path: str, arguments: argparse.Namespace) -> None:
-    with _unpack.archive(path) as archive:
-        templates = archive.templates()
-        lines = archive.lines
+def _show(path: str, arguments: Arguments) -> None:
+    archive = _unpack.archive(path)
+    templates, lines = archive.templates(), archive.lines
     templates = templates[: arguments.most]
     if arguments.json:
         import json

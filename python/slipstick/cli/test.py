@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
-
 from . import _files, _options, _unpack
 from ._messages import display, say
 from ._parser import Verb
+
+TYPE_CHECKING = False  # see slipstick/__init__.py
+if TYPE_CHECKING:
+    from ._parser import Arguments
 
 DESCRIPTION = """
 Decodes each FILE.slip, compares every checksum, and writes no file.
@@ -18,12 +20,12 @@ slipstick test *.slip
 slipstick test -q app.log.slip && rm app.log"""
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(arguments: Arguments) -> int:
     return _files.for_each(_files.inputs(arguments), lambda path: _test(path, arguments))
 
 
-def _test(path: str, arguments: argparse.Namespace) -> None:
-    with _files.open_input(path) as source, source.progress(arguments.quiet) as progress:
+def _test(path: str, arguments: Arguments) -> None:
+    with _files.Input(path) as source, source.progress(arguments.quiet) as progress:
         raw_bytes = sum(len(piece) for piece in _unpack.decoded(source, arguments, progress))
     if not arguments.quiet:
         say(f"{display(path)}: whole, {raw_bytes} bytes\n")

@@ -15,21 +15,37 @@ from __future__ import annotations
 from slipstick._arguments import thread_count
 from slipstick._core import logs as _core
 
-from . import _arguments, _codec
-from ._archive import Archive
-from ._file import open
+from . import _arguments
 from ._stream import compress_chunks, decompress_chunks, view_chunks
 
 TYPE_CHECKING = False  # see slipstick/__init__.py
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["LEVELS", "Archive", "compress", "decompress", "open"]
+    from ._archive import Archive
+    from ._file import open
 
-_core.set_codec(_codec.compress, _codec.decompress, _codec.compress_below, _codec.decompress_behind)
+__all__ = ["LEVELS", "Archive", "compress", "decompress", "open"]
 
 LEVELS: tuple[str, ...] = tuple(_core.level_names())
 """The levels from the fastest to the smallest."""
+
+
+def __getattr__(name: str) -> Any:
+    # The command reads and writes its files otherwise, so these are imported when first used
+    if name == "Archive":
+        from ._archive import Archive
+
+        return Archive
+    if name == "open":
+        from ._file import open
+
+        return open
+    raise AttributeError(f"module 'slipstick.logs' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
 
 
 def compress(data: Any, *, level: str = "default", threads: int | None = None) -> bytes:

@@ -6,13 +6,13 @@ import builtins
 import io
 import mmap
 import os
-from collections.abc import Iterator
 
 from slipstick._arguments import thread_count
 from slipstick._core import logs as core
 
 TYPE_CHECKING = False  # see slipstick/__init__.py
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from datetime import datetime
     from typing import Any
 

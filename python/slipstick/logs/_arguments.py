@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import operator
-
 from slipstick._core import logs as core
 
 TYPE_CHECKING = False  # see slipstick/__init__.py
@@ -41,10 +39,12 @@ def byte_limit(where: str, name: str, limit: Any) -> int:
 
 
 def _positive(where: str, name: str, value: Any) -> int:
+    from operator import index
+
     try:
         if isinstance(value, bool):
             raise TypeError
-        number = operator.index(value)
+        number = index(value)
     except TypeError:
         raise TypeError(f"{where}: {name} is {type(value).__name__}; expected a positive int or None") from None
     if number < 1:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Iterator
 
 from slipstick._core import logs as core
 
@@ -13,6 +12,7 @@ from ._stream import compress_chunks
 
 TYPE_CHECKING = False  # see slipstick/__init__.py
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
     from typing import Any
 
 # A last block of fewer raw bytes is packed anew with what is appended, so that many small pieces pack as one large one.

@@ -11,12 +11,12 @@ import errno
 import io
 import os
 import stat
-from collections.abc import Iterator
 
 from ._stream import write_all
 
 TYPE_CHECKING = False  # see slipstick/__init__.py
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Any
 
 

@@ -1,7 +1,7 @@
 """The general byte codec under the columns: zstd, called back by the core from its worker threads.
 
-The core knows no Python library; it is handed functions when slipstick.logs is imported. zstandard itself is
-imported at the first block, so that looking at an archive's index or asking for help does not pay for it.
+The core knows no Python library; its bindings import this module when a block first needs it, and so does this zstandard, so that looking at
+an archive's index or asking for help does not pay for them.
 """
 
 from __future__ import annotations

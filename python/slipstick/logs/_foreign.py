@@ -6,12 +6,11 @@ never a shorter log: the standard library's file objects and zstandard's readers
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-
 from ._stream import CHUNK_BYTES, read_chunks
 
 TYPE_CHECKING = False  # see slipstick/__init__.py
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from typing import Any
 
 # The first bytes of our own archives; see cpp/logs/FORMAT.md.

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import select
-from collections.abc import Iterable, Iterator
-
 from slipstick._core import logs as core
 
 TYPE_CHECKING = False  # see slipstick/__init__.py
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
     from typing import Any
 
 # Large enough that a call into the core costs nothing against its work, small enough that Ctrl-C is answered at once.
@@ -55,6 +53,8 @@ def write_all(file: Any, data: Any) -> None:
     while view:
         written = file.write(view)
         if written is None:
+            import select
+
             select.select([], [file], [])
         else:
             view = view[written:]
