@@ -120,6 +120,8 @@ def passes(rows: int, columns: int, runs: int) -> dict[str, Any]:
     """Single passes over A, in seconds."""
     import torch
 
+    from slipstick.sketch import _cuda
+
     a, b = problem(rows, columns, "condition 1")
     x = torch.ones(columns, dtype=torch.float64, device="cuda")
     height = 4 * columns + 8
@@ -131,6 +133,7 @@ def passes(rows: int, columns: int, runs: int) -> dict[str, Any]:
     runnable = {
         "A x": lambda: a @ x,
         "A^T b": lambda: a.T @ b,
+        "A^T (b - A x), |b - A x|^2": lambda: _cuda.fused_residual("benchmark", a, b[:, None], None, x[:, None]),
         "A^T A": lambda: a.T @ a,
         "sjlt, 4 nonzeros": lambda: sketch.sketch(a, kind="sjlt", rows=height, nonzeros=4),
         "sjlt, 8 nonzeros": lambda: sketch.sketch(a, kind="sjlt", rows=height, nonzeros=8),

@@ -1,4 +1,4 @@
-// `slipstick._cuda.sketch`: sketches of rows in a device's memory, over raw addresses.
+// `slipstick._cuda.sketch`: sketches and residuals of rows in a device's memory, over raw addresses.
 #include "cuda_arguments.h"
 #include "slipstick/sketch_cuda.h"
 
@@ -26,6 +26,18 @@ void bind_cuda_sketch(nb::module_& module) {
       },
       "place"_a, "kind"_a, "seed"_a, "sketch_rows"_a, "nonzeros"_a, "data"_a, "single"_a, "rows"_a, "columns"_a, "row_stride"_a,
       "column_stride"_a, "scale"_a, "first_row"_a, "workspace"_a, "out"_a);
+  module.def("residual_bytes", &sketch::cuda::residual_bytes, "rows"_a, "columns"_a);
+  module.attr("RESIDUAL_MOST_COLUMNS") = sketch::cuda::residual_most_columns();
+  module.def(
+      "residual",
+      [](const Place& place, Address data, bool single, int64_t rows, int64_t columns, int64_t row_stride, int64_t column_stride,
+         Address right, bool right_single, int64_t right_stride, Address scale, Address x, Address workspace, Address out) {
+        const sketch::Matrix a{at<void>(data), single, rows, columns, row_stride, column_stride};
+        const sketch::Matrix b{at<void>(right), right_single, rows, 1, right_stride, 1};
+        sketch::cuda::residual(queue(place), a, b, at<double>(scale), at<double>(x), at<void>(workspace), at<double>(out));
+      },
+      "place"_a, "data"_a, "single"_a, "rows"_a, "columns"_a, "row_stride"_a, "column_stride"_a, "right"_a, "right_single"_a,
+      "right_stride"_a, "scale"_a, "x"_a, "workspace"_a, "out"_a);
 }
 
 }  // namespace slipstick_bindings

@@ -1,8 +1,9 @@
-// The kernels of sketch.cu without a device: threads one after the other. A shared library that tests/python/test_sketch_scatter_torch.py compiles.
+// The kernels of sketch.cu and residual.cu without a device: threads one after the other. A shared library that tests/python/test_sketch_scatter_torch.py compiles.
 #include <cmath>
 #include <vector>
 
 #include "sketch/hadamard_rows.h"
+#include "sketch/residual_rows.h"
 #include "sketch/scatter_rows.h"
 
 using namespace slipstick::sketch;
@@ -70,6 +71,23 @@ void run_hadamard(const hadamard::Job& job, double* out) {
   for (int64_t at = 0; at < job.sketch_rows * job.a.columns; ++at) out[at] = hadamard::sum_of_jobs(job, at);
 }
 
+// One block of residual_kernel.
+template <typename T> void run_residual(const residuals::Job& job, int64_t chunk) {
+  std::vector<double> sums(static_cast<size_t>(job.bands * job.a.columns));
+  residuals::Shared shared;
+  const int64_t end = residuals::end_of(job, chunk);
+  const auto each = [&](auto step) {
+    for (int thread = 0; thread < residuals::kThreads; ++thread) step(thread);
+  };
+  each([&](int thread) { residuals::clear(job, thread, sums.data(), shared); });
+  for (int64_t first = chunk * job.chunk_rows; first < end; first += residuals::kRows) {
+    each([&](int thread) { residuals::multiply_rows<T>(job, first, end, thread, shared); });
+    each([&](int thread) { residuals::take_rests(job, first, end, thread, shared); });
+    each([&](int thread) { residuals::add_rows<T>(job, first, end, thread, shared, sums.data()); });
+  }
+  each([&](int thread) { residuals::store_sums(job, chunk, thread, shared, sums.data()); });
+}
+
 }  // namespace
 
 extern "C" {
@@ -92,6 +110,30 @@ void slipstick_test_sketch(int kind, uint64_t seed, int64_t sketch_rows, int64_t
     run_scatter(scatter_job(parameters, a, scale, first_row, workspace), out);
   } else {
     run_hadamard(hadamard::job_of(parameters, a, scale, first_row, workspace), out);
+  }
+}
+
+int64_t slipstick_test_residual_bytes(int64_t rows, int64_t columns) {
+  Matrix a;
+  a.rows = rows;
+  a.columns = columns;
+  return residuals::bytes_of(residuals::job_of(a, a, nullptr, nullptr, nullptr));
+}
+
+void slipstick_test_residual(const void* data, int single, int64_t rows, int64_t columns, int64_t row_stride, int64_t column_stride,
+                             const void* right, int right_single, int64_t right_stride, const double* scale, const double* x,
+                             void* workspace, double* out) {
+  const Matrix a{data, single != 0, rows, columns, row_stride, column_stride}, b{right, right_single != 0, rows, 1, right_stride, 1};
+  const residuals::Job job = residuals::job_of(a, b, scale, x, workspace);
+  for (int64_t chunk = 0; chunk < job.chunks; ++chunk) a.single ? run_residual<float>(job, chunk) : run_residual<double>(job, chunk);
+  for (int64_t top = 0; top <= columns; top += residuals::kMergeColumns) {
+    double parts[residuals::kMergeParts][residuals::kMergeColumns];
+    for (int part = 0; part < residuals::kMergeParts; ++part) {
+      for (int within = 0; within < residuals::kMergeColumns; ++within)
+        parts[part][within] = residuals::sum_of_chunks(job, part, top + within);
+    }
+    for (int within = 0; within < residuals::kMergeColumns && top + within <= columns; ++within)
+      out[top + within] = residuals::sum_of_parts(parts, within);
   }
 }
 }

@@ -90,6 +90,24 @@ def made(rows, columns, condition, seed=0):
 
 
 @needs_device
+@pytest.mark.parametrize("shape", [(0, 3), (1, 1), (129, 64), (3000, 257), (200, 4096), (1_000_000, 20)], ids=str)
+def test_a_residual_is_that_of_products_and_the_same_in_every_run(shape):
+    from slipstick.sketch import _cuda
+
+    random = np.random.default_rng(7)
+    a, b, x = (torch.from_numpy(random.standard_normal(size)).cuda() for size in (shape, (shape[0], 1), (shape[1], 1)))
+    for scale in (None, torch.from_numpy(random.random(shape[0])).cuda()):
+        for left in (a, a.float()):
+            wide, right = (left.double(), b) if scale is None else (left.double() * scale[:, None], b * scale[:, None])
+            rest, size = right - wide @ x, right.abs() + wide.abs() @ x.abs()
+            want = torch.cat(((wide.T @ rest)[:, 0], (rest.T @ rest)[0]))
+            bound = 2.0**-53 * (3000 + shape[0] // 512 + shape[1]) * torch.cat(((wide.abs().T @ size)[:, 0], (size.T @ size)[0]))
+            got = [_cuda.fused_residual("lstsq", left, b, scale, x) for _ in range(3)]
+            assert ((got[0] - want).abs() <= bound).all()
+            assert torch.equal(got[0], got[1]) and torch.equal(got[0], got[2])
+
+
+@needs_device
 @pytest.mark.parametrize("method", ["auto", "gram", "preconditioned_gram", "conjugate_gradients", "qr"])
 @pytest.mark.parametrize("condition", [1.0, 1e5, 1e10])
 def test_solutions_are_certified_as_on_the_cpu(condition, method):
@@ -145,5 +163,7 @@ def test_each_call_reaches_cuda_and_says_that_there_is_no_device(monkeypatch):
         for name, nonzeros in (("sjlt", 4), ("srht", 1)):
             with pytest.raises(UnsupportedError, match=r"^sketch: CUDA says: "):
                 _cuda.sketch("sketch", kind, name, 0, 20, nonzeros, 0, None)
+    with pytest.raises(UnsupportedError, match=r"^residual: CUDA says: "):
+        _cuda.fused_residual("lstsq", a, a[:, :1], None, a[:3, :1].contiguous())
     with pytest.raises(ValueError, match="sketch: nonzeros is 65; expected 1 to 64"):
         _cuda.sketch("sketch", a, "sjlt", 0, 200, 65, 0, None)

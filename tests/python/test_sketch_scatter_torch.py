@@ -141,6 +141,62 @@ def test_other_kinds_are_refused_by_name(kind):
         _cuda.sketch("sketch", torch.zeros(3, 2), kind, 0, 4, 1, 0, None)
 
 
+# ---- the residual ---------------------------------------------------------------------------------------------------------------------------
+
+
+def residual_and_bound(a, b, x, scale):
+    """A^T r and r^T r in extended precision, and what rounding may make of them: 2^-53 of the sums of magnitudes for each addition of a longest chain."""
+    wide = [np.asarray(part, np.longdouble) for part in (a, b, x)]
+    if scale is not None:
+        wide[0], wide[1] = wide[0] * scale[:, None], wide[1] * scale
+    rest = wide[1] - wide[0] @ wide[2]
+    size = np.abs(wide[1]) + np.abs(wide[0]) @ np.abs(wide[2])
+    chain = 1100 + a.shape[0] // 1024 + a.shape[1] // 16
+    bound = 2.0**-53 * chain * np.append(np.abs(wide[0]).T @ size, size @ size)
+    return np.append(wide[0].T @ rest, rest @ rest), bound
+
+
+@pytest.mark.parametrize(
+    "shape", [(0, 3), (1, 1), (15, 7), (16, 16), (17, 31), (127, 32), (128, 33), (129, 64), (3000, 100), (300, 257), (200, 700)], ids=str
+)
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_residual_and_its_gradient_are_those_of_one_read(shape, weighted):
+    random = np.random.default_rng(7)
+    a, b, x = (torch.from_numpy(random.standard_normal(size)) for size in (shape, shape[0], shape[1]))
+    scale = torch.from_numpy(random.random(shape[0])) if weighted else None
+    for left, right in ((a, b), (a.float(), b), (a, b.float()), (a.float(), b.float())):
+        got = _cuda.fused_residual("lstsq", left, right[:, None], scale, x[:, None]).numpy()
+        want, bound = residual_and_bound(left.numpy(), right.numpy(), x.numpy(), None if scale is None else scale.numpy())
+        assert (np.abs(got - want) <= bound).all()
+
+
+def test_the_residual_reads_any_strides_and_many_chunks():
+    random = np.random.default_rng(8)
+    whole, right, x = (torch.from_numpy(random.standard_normal(size)) for size in ((300_000, 4), (300_000, 2), 4))
+    for a, b in ((whole, right[:, 1:]), (whole[::2], right[::2, :1]), (whole.T.contiguous().T, right[:1, :1].expand(300_000, 1))):
+        got = _cuda.fused_residual("lstsq", a, b, None, x[:, None]).numpy()
+        want, bound = residual_and_bound(a.numpy(), b[:, 0].numpy(), x.numpy(), None)
+        assert (np.abs(got - want) <= bound).all()
+
+
+def test_what_is_no_number_reaches_the_gradient():
+    a, b, x = torch.ones(5000, 3, dtype=torch.float64), torch.ones(5000, 1, dtype=torch.float64), torch.ones(3, 1, dtype=torch.float64)
+    b[4321] = float("nan")
+    assert _cuda.fused_residual("lstsq", a, b, None, x).isnan().all()
+    b[4321], a[17, 2] = 1.0, float("inf")
+    assert not _cuda.fused_residual("lstsq", a, b, None, x).isfinite().any()
+
+
+@pytest.mark.parametrize("columns", [24, 23])
+def test_what_has_no_kernel_of_its_own_goes_by_products(columns, monkeypatch):
+    a, b = made(3000, columns, 1e3)
+    whole = solved(a, b)
+    monkeypatch.setattr(sketch_scatter_host.Host, "RESIDUAL_MOST_COLUMNS", 23)
+    monkeypatch.setattr(sketch_scatter_host.Host, "residual", None if columns == 24 else sketch_scatter_host.Host.residual)
+    for left in (a, a.T.contiguous().T):
+        np.testing.assert_allclose(solved(left, b).x, whole.x, rtol=1e-9)
+
+
 # ---- lstsq ----------------------------------------------------------------------------------------------------------------------------------
 
 

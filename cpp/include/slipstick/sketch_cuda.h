@@ -1,4 +1,4 @@
-// The sketch room on CUDA: sketches of rows in a device's memory, keyed as on the host: the same signs at the same places.
+// The sketch room on CUDA: sketches of rows in a device's memory, keyed as on the host, the same signs at the same places; and residuals.
 //
 // sjlt: a block keeps the sums of some columns in shared memory, one column of one band a thread, and walks over its chunk of rows; chunks are added in
 // their order. So the order of every sum is fixed by the shape alone: the same bits in every run. They differ from the host's in the last bits, as its
@@ -20,5 +20,12 @@ int64_t sketch_bytes(const Sketch& parameters, int64_t rows, int64_t columns);
 // out [sketch_rows, a.columns], row-major: S A, where A's first row is the global row first_row. scale: null, or one double a row, of the device.
 void sketch(const Queue& queue, const Sketch& parameters, const Matrix& a, const double* scale, uint64_t first_row, void* workspace,
             double* out);
+
+// out [a.columns + 1]: A^T r and r^T r for r = b - A x, rows scaled first, from one read of A as long as kRows of its rows stay in the first-level cache.
+// b has one column and the rows of A; x [a.columns]. The order of every sum follows from the shape alone. Error of an entry of A^T r: as of sums of
+// rows / 1024 + 1024 terms, each off by a sum of a.columns / 16 + 16; NaN and infinity propagate. More than residual_most_columns: unsupported.
+int64_t residual_bytes(int64_t rows, int64_t columns);
+int64_t residual_most_columns();
+void residual(const Queue& queue, const Matrix& a, const Matrix& b, const double* scale, const double* x, void* workspace, double* out);
 
 }  // namespace slipstick::sketch::cuda

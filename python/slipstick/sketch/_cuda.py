@@ -56,6 +56,24 @@ def applied(
     return out
 
 
+def fused_residual(
+    where: str,
+    A: torch.Tensor,  # noqa: N803
+    b: torch.Tensor,
+    scale: torch.Tensor | None,
+    x: torch.Tensor,
+) -> torch.Tensor:
+    """A^T r and, last, r^T r for r = b - A x, float64 (d + 1,) on A's device, from one read of A. b: (n, 1); x: (d, 1) float64 without gaps."""
+    of, (n, d) = kernels(where, A), A.shape
+    workspace = torch.empty(of.residual_bytes(n, d), dtype=torch.uint8, device=A.device)
+    out = torch.empty(d + 1, dtype=torch.float64, device=A.device)
+    matrix = A.data_ptr(), A.dtype == torch.float32, n, d, A.stride(0), A.stride(1)
+    right = b.data_ptr(), b.dtype == torch.float32, b.stride(0)
+    to_scale = 0 if scale is None else scale.data_ptr()
+    of.residual(_place(A), *matrix, *right, to_scale, x.data_ptr(), workspace.data_ptr(), out.data_ptr())
+    return out
+
+
 @dataclasses.dataclass
 class TensorProblem(Problem):
     """A, b and scale are tensors of one device; what passes return is on the host."""
@@ -97,17 +115,24 @@ class TensorProblem(Problem):
 
     def residual(self, x: Array) -> tuple[Array, Array]:
         on_device = self._on_device(x)
-        gradient, squares = torch.zeros_like(on_device), torch.zeros(x.shape[1], dtype=torch.float64, device=self.A.device)
-        for a, b in self._pieces():
-            rest = b - a @ on_device
-            gradient += a.T @ rest
-            squares += (rest * rest).sum(0)
+        if self.rights == 1 and self.A.stride(1) == 1 and self.columns <= kernels(self.where, self.A).RESIDUAL_MOST_COLUMNS:
+            found = fused_residual(self.where, self.A, self.b, self.scale, on_device).cpu().numpy()
+            of_rows, norms = found[:-1, None], found[-1:]
+        else:
+            of_rows, norms = self._residual_by_products(on_device)
         self.passes += 1
-        of_rows, norms = gradient.cpu().numpy(), squares.cpu().numpy()
         if self.ridge:
             of_rows -= self.ridge * x
             norms += self.ridge * np.sum(x * x, axis=0)
         return of_rows, norms
+
+    def _residual_by_products(self, x: torch.Tensor) -> tuple[Array, Array]:
+        gradient, squares = torch.zeros_like(x), torch.zeros(x.shape[1], dtype=torch.float64, device=self.A.device)
+        for a, b in self._pieces():
+            rest = b - a @ x
+            gradient += a.T @ rest
+            squares += (rest * rest).sum(0)
+        return gradient.cpu().numpy(), squares.cpu().numpy()
 
     def sketch(self, kind: str, rows: int, nonzeros: int) -> Array:
         parts = [applied(self.where, x, self.scale, kind, self.seed, rows, nonzeros, 0) for x in (self.A, self.b)]
