@@ -135,6 +135,8 @@ def parts(hidden: Any, weight: Any) -> dict[str, tuple[Callable[[], Any], int, i
     of = _tiles.Coefficients(40 * ones, ones, None, None, None, None, None)
     kernels, count, flops = _cuda.CudaKernels(), high * wide, 2 * high * wide * width
     by_weight = torch.empty(wide, width, dtype=torch.bfloat16, device="cuda")
+    values, indices = (torch.empty(high, 256, dtype=kind, device="cuda") for kind in (torch.float64, torch.int64))
+    few = values.new_empty(high, 5), indices.new_empty(high, 5)
     return {
         "product to float32": (lambda: _tiles.multiply(some, classes.T), flops, 0),
         "product to bfloat16": (lambda: some @ classes.T, flops, 0),
@@ -142,6 +144,9 @@ def parts(hidden: Any, weight: Any) -> dict[str, tuple[Callable[[], Any], int, i
         "gradient by weight": (lambda: torch.mm(dz.T, some, out=by_weight), flops, 0),
         "statistics, lse alone": (lambda: kernels.add_statistics(tile, True, False, sums, argmax), 0, 4 * count),
         "statistics, all": (lambda: kernels.add_statistics(tile, True, True, sums, argmax), 0, 4 * count),
+        "the 5 largest": (lambda: kernels.add_tops(tile, True, *few), 0, 4 * count),
+        "the 256 largest": (lambda: kernels.add_tops(tile, True, values, indices), 0, 4 * count),
+        "torch's 5 largest": (lambda: logits.topk(5), 0, 4 * count),
         "gradient by logits": (lambda: kernels.form_gradient(tile, of, dz), 0, 6 * count),
         "copy": (lambda: dz.copy_(logits), 0, 6 * count),
     }

@@ -59,6 +59,8 @@ def cases(elements: int) -> dict[str, tuple[Callable[[], Any], int]]:
         "encode e4m3fn": (lambda: lowbit.encode(x, "e4m3fn"), 5 * n),
         "encode mxfp4": (lambda: lowbit.encode(x, "mxfp4"), 5 * n + n // 32),
         "decode e4m3fn": (lambda: lowbit.decode(codes, "e4m3fn"), 5 * n),
+        "statistics e4m3fn": (lambda: lowbit.statistics(x, "e4m3fn"), 4 * n),  # the host waits for each
+        "statistics e4m3fn stochastic": (lambda: lowbit.statistics(x, "e4m3fn", rounding="stochastic"), 4 * n),
         "pack 4 bits": (lambda: lowbit.pack(small, 4), n + n // 2),
         "unpack 4 bits": (lambda: lowbit.unpack(packed, 4, n), n + n // 2),
         "torch to float8_e4m3fn": (lambda: x.to(torch.float8_e4m3fn), 5 * n),
@@ -91,6 +93,9 @@ def check(x: Any, half: Any) -> None:
         for options in ({}, {"rounding": "up"}, {"rounding": "stochastic", "random_bits": 16}):
             if not torch.equal(lowbit.quantize(x[:100_003], name, **options).cpu(), lowbit.quantize(some, name, **options)):
                 raise SystemExit(f"quantize {name} {options} differs from the CPU: nothing is timed")
+    got, want = lowbit.statistics(x[:100_003], "e4m3fn"), lowbit.statistics(some, "e4m3fn")
+    if (got.noise, got.signal, got.exponents.tolist()) != (want.noise, want.signal, want.exponents.tolist()):
+        raise SystemExit("statistics differ from the CPU: nothing is timed")
     if not torch.equal(lowbit.quantize(half[:100_003], "e4m3fn").cpu(), lowbit.quantize(some_half, "e4m3fn")):
         raise SystemExit("quantize of bfloat16 differs from the CPU: nothing is timed")
 

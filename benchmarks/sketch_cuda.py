@@ -1,4 +1,4 @@
-"""Time and backward error of least squares on a CUDA device, against torch.linalg.lstsq there and the normal equations; and of the sparse sketch.
+"""Time and backward error of least squares on a CUDA device, against torch.linalg.lstsq there and the normal equations; and of single sketches.
 
 python benchmarks/sketch_cuda.py [--shape ROWS,COLUMNS]... [--runs N] [--json FILE] [--markdown]
 
@@ -120,21 +120,30 @@ def passes(rows: int, columns: int, runs: int) -> dict[str, Any]:
     """Single passes over A, in seconds."""
     import torch
 
+    from slipstick.sketch import _cuda
+
     a, b = problem(rows, columns, "condition 1")
     x = torch.ones(columns, dtype=torch.float64, device="cuda")
     height = 4 * columns + 8
     got = [sketch.sketch(a, kind="sjlt", rows=height, nonzeros=4) for _ in range(2)]
     same = torch.equal(got[0], got[1])
-    off = float((got[0].cpu() - torch.from_numpy(sketch.sketch(a.cpu().numpy(), kind="sjlt", rows=height, nonzeros=4))).abs().max())
+    on_host = a.cpu().numpy()
+    off = float((got[0].cpu() - torch.from_numpy(sketch.sketch(on_host, kind="sjlt", rows=height, nonzeros=4))).abs().max())
+    of_host = torch.equal(sketch.sketch(a, rows=height).cpu(), torch.from_numpy(sketch.sketch(on_host, rows=height)))
     runnable = {
         "A x": lambda: a @ x,
         "A^T b": lambda: a.T @ b,
+        "A^T (b - A x), |b - A x|^2": lambda: _cuda.fused_residual("benchmark", a, b[:, None], None, x[:, None]),
         "A^T A": lambda: a.T @ a,
         "sjlt, 4 nonzeros": lambda: sketch.sketch(a, kind="sjlt", rows=height, nonzeros=4),
         "sjlt, 8 nonzeros": lambda: sketch.sketch(a, kind="sjlt", rows=height, nonzeros=8),
+        "srht": lambda: sketch.sketch(a, rows=height),
+        "srht, 16 rows a column": lambda: sketch.sketch(a, rows=16 * columns),
         "countsketch": lambda: sketch.sketch(a, kind="countsketch", rows=height),
     }
-    return {"rows": rows, "columns": columns, "same_bits": same, "off_the_cpu": off, "seconds": cuda_device.measured(runnable, runs)}
+    seconds = cuda_device.measured(runnable, runs)
+    found = {"same_bits": same, "off_the_cpu": off, "srht_bits_of_the_cpu": of_host}
+    return {"rows": rows, "columns": columns, **found, "seconds": seconds}
 
 
 def main() -> int:

@@ -10,6 +10,7 @@
 #include "cuda_arguments.h"
 #include "errors.h"
 #include "slipstick/lowbit_cuda.h"
+#include "statistics.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -54,6 +55,19 @@ void bind_lowbit(nb::module_& module) {
         cuda::decode(queue(place), format(numbers), at<void>(codes), static_cast<lowbit::Dtype>(dtype), at<void>(y), count);
       },
       "place"_a, "format"_a, "codes"_a, "dtype"_a, "y"_a, "count"_a);
+  module.def("statistics_bytes", &cuda::statistics_bytes, "count"_a);
+  module.def(
+      "statistics",
+      [](const Place& place, const Numbers& numbers, int rounding, uint64_t seed, uint32_t stream, int random_bits, int dtype, Address x,
+         Address y, int64_t count, Address found) {
+        cuda::quantize_with_statistics(queue(place), format(numbers), static_cast<lowbit::Rounding>(rounding), {seed, stream, random_bits},
+                                       static_cast<lowbit::Dtype>(dtype), at<void>(x), at<void>(y), count, at<void>(found));
+      },
+      "place"_a, "format"_a, "rounding"_a, "seed"_a, "stream"_a, "random_bits"_a, "dtype"_a, "x"_a, "y"_a, "count"_a, "found"_a);
+  module.def(
+      "merged_statistics",
+      [](Address found, int64_t count) { return slipstick_bindings::dict_of(cuda::merged_statistics(at<void>(found), count)); }, "found"_a,
+      "count"_a);
   module.def(
       "pack",
       [](const Place& place, Address codes, Address packed, int64_t count, int bits) {

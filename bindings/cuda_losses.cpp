@@ -51,6 +51,12 @@ void bind_cuda_losses(nb::module_& module) {
       },
       "place"_a, "tile"_a, "first"_a, "all"_a, "workspace"_a, "sums"_a, "stride"_a, "argmax"_a);
   module.def(
+      "add_tops",
+      [](const Place& place, const TileFields& fields, bool first, int64_t count, Address values, Address indices) {
+        cuda::add_tops(queue(place), tile(fields), first, {count, at<double>(values), at<int64_t>(indices)});
+      },
+      "place"_a, "tile"_a, "first"_a, "count"_a, "values"_a, "indices"_a);
+  module.def(
       "form_gradient",
       [](const Place& place, const TileFields& fields, Address lse, Address a, Address b, Address c, Address d, int64_t entries,
          Address index, Address value, int out_format, Address out, int64_t out_stride) {

@@ -1,4 +1,4 @@
-// `slipstick._cuda.sketch`: sketches of rows in a device's memory, over raw addresses.
+// `slipstick._cuda.sketch`: sketches and residuals of rows in a device's memory, over raw addresses.
 #include "cuda_arguments.h"
 #include "slipstick/sketch_cuda.h"
 
@@ -11,21 +11,33 @@ namespace slipstick_bindings {
 void bind_cuda_sketch(nb::module_& module) {
   module.doc() = "Sketches on CUDA. Private: use slipstick.sketch.";
   module.def(
-      "sjlt_bytes",
-      [](int64_t sketch_rows, int64_t nonzeros, int64_t rows, int64_t columns) {
-        return sketch::cuda::sjlt_bytes({sketch::Kind::sjlt, 0, sketch_rows, nonzeros}, rows, columns);
+      "sketch_bytes",
+      [](int kind, int64_t sketch_rows, int64_t nonzeros, int64_t rows, int64_t columns) {
+        return sketch::cuda::sketch_bytes({static_cast<sketch::Kind>(kind), 0, sketch_rows, nonzeros}, rows, columns);
       },
-      "sketch_rows"_a, "nonzeros"_a, "rows"_a, "columns"_a);
+      "kind"_a, "sketch_rows"_a, "nonzeros"_a, "rows"_a, "columns"_a);
   module.def(
-      "sjlt",
-      [](const Place& place, uint64_t seed, int64_t sketch_rows, int64_t nonzeros, Address data, bool single, int64_t rows, int64_t columns,
-         int64_t row_stride, int64_t column_stride, Address scale, uint64_t first_row, Address workspace, Address out) {
+      "sketch",
+      [](const Place& place, int kind, uint64_t seed, int64_t sketch_rows, int64_t nonzeros, Address data, bool single, int64_t rows,
+         int64_t columns, int64_t row_stride, int64_t column_stride, Address scale, uint64_t first_row, Address workspace, Address out) {
         const sketch::Matrix a{at<void>(data), single, rows, columns, row_stride, column_stride};
-        sketch::cuda::sjlt(queue(place), {sketch::Kind::sjlt, seed, sketch_rows, nonzeros}, a, at<double>(scale), first_row,
-                           at<void>(workspace), at<double>(out));
+        sketch::cuda::sketch(queue(place), {static_cast<sketch::Kind>(kind), seed, sketch_rows, nonzeros}, a, at<double>(scale), first_row,
+                             at<void>(workspace), at<double>(out));
       },
-      "place"_a, "seed"_a, "sketch_rows"_a, "nonzeros"_a, "data"_a, "single"_a, "rows"_a, "columns"_a, "row_stride"_a, "column_stride"_a,
-      "scale"_a, "first_row"_a, "workspace"_a, "out"_a);
+      "place"_a, "kind"_a, "seed"_a, "sketch_rows"_a, "nonzeros"_a, "data"_a, "single"_a, "rows"_a, "columns"_a, "row_stride"_a,
+      "column_stride"_a, "scale"_a, "first_row"_a, "workspace"_a, "out"_a);
+  module.def("residual_bytes", &sketch::cuda::residual_bytes, "rows"_a, "columns"_a);
+  module.attr("RESIDUAL_MOST_COLUMNS") = sketch::cuda::residual_most_columns();
+  module.def(
+      "residual",
+      [](const Place& place, Address data, bool single, int64_t rows, int64_t columns, int64_t row_stride, int64_t column_stride,
+         Address right, bool right_single, int64_t right_stride, Address scale, Address x, Address workspace, Address out) {
+        const sketch::Matrix a{at<void>(data), single, rows, columns, row_stride, column_stride};
+        const sketch::Matrix b{at<void>(right), right_single, rows, 1, right_stride, 1};
+        sketch::cuda::residual(queue(place), a, b, at<double>(scale), at<double>(x), at<void>(workspace), at<double>(out));
+      },
+      "place"_a, "data"_a, "single"_a, "rows"_a, "columns"_a, "row_stride"_a, "column_stride"_a, "right"_a, "right_single"_a,
+      "right_stride"_a, "scale"_a, "x"_a, "workspace"_a, "out"_a);
 }
 
 }  // namespace slipstick_bindings

@@ -7,6 +7,7 @@
 #include <nanobind/stl/vector.h>
 
 #include "slipstick/error.h"
+#include "statistics.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -152,20 +153,7 @@ void bind_lowbit(nb::module_& module) {
           all = lowbit::quantize_with_statistics(format, rounding_of(rounding), {seed, stream, random_bits}, dtype_of(dtype), at(x), at(y),
                                                  count, threads);
         }
-        nb::dict out;
-        out["count"] = all.count;
-        out["nan"] = all.nan;
-        out["infinite"] = all.infinite;
-        out["zero"] = all.zero;
-        out["saturated"] = all.saturated;
-        out["zeroed"] = all.zeroed;
-        out["subnormal"] = all.subnormal;
-        out["signal"] = all.signal;
-        out["noise"] = all.noise;
-        out["max_ulp_error"] = all.max_ulp_error;
-        out["max_error"] = all.max_error;
-        out["exponents"] = std::vector<int64_t>(all.exponents, all.exponents + 256);
-        return out;
+        return slipstick_bindings::dict_of(all);
       },
       "format"_a, "rounding"_a, "seed"_a, "stream"_a, "random_bits"_a, "dtype"_a, "x"_a, "y"_a, "count"_a, "threads"_a);
   module.def(

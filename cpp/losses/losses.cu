@@ -67,13 +67,6 @@ __global__ void __launch_bounds__(kBlockThreads)
   }
 }
 
-void check_tile(const char* where, const Tile& tile) {
-  if (tile.format != Format::f32 && tile.format != Format::f64)
-    throw Error(ErrorKind::invalid_argument, std::string(where) + ": a tile has 16 bits; expected float32 or float64");
-  if (tile.rows < 0 || tile.columns < 0)
-    throw Error(ErrorKind::invalid_argument, std::string(where) + ": a size of a tile is negative; expected 0 or more");
-}
-
 template <class Real> void launch_statistics(const Queue& queue, const Tile& tile, bool first, bool all, void* workspace,
                                              const RowSums& sums) {
   constexpr const char* where = "row_statistics";
@@ -114,7 +107,7 @@ int64_t statistics_bytes(Format format, int64_t rows, int64_t columns) {
 }
 
 void add_statistics(const Queue& queue, const Tile& tile, bool first, bool all, void* workspace, const RowSums& sums) {
-  check_tile("row_statistics", tile);
+  tile::check_tile("row_statistics", tile);
   if (tile.rows == 0) return;
   const OnDevice on("row_statistics", queue.device);
   if (tile.format == Format::f64) return launch_statistics<double>(queue, tile, first, all, workspace, sums);
@@ -124,7 +117,7 @@ void add_statistics(const Queue& queue, const Tile& tile, bool first, bool all, 
 void form_gradient(const Queue& queue, const Tile& tile, const Coefficients& coefficients, Format out_format, void* out,
                    int64_t out_stride) {
   constexpr const char* where = "row_statistics_backward";
-  check_tile(where, tile);
+  tile::check_tile(where, tile);
   if (out_format != tile.format && !(tile.format == Format::f32 && out_format == Format::bf16))
     throw Error(ErrorKind::invalid_argument, std::string(where) + ": a gradient is asked for in another format than that of the tile");
   if (tile.rows == 0 || tile.columns == 0) return;

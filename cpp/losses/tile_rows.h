@@ -7,8 +7,10 @@
 #pragma once
 #include <cmath>
 #include <limits>
+#include <string>
 
 #include "base/host_device.h"
+#include "slipstick/error.h"
 #include "slipstick/losses_cuda.h"
 
 namespace slipstick::losses::tile {
@@ -321,6 +323,13 @@ SLIPSTICK_HOST_DEVICE inline void lane_gradient(const Tile<Real>& tile, const Co
 inline bool lies_at_packs(const void* address, int64_t stride, int64_t bytes_of_element, int64_t bytes_of_pack) {
   return reinterpret_cast<uintptr_t>(address) % static_cast<uintptr_t>(bytes_of_pack) == 0 &&
          stride * bytes_of_element % bytes_of_pack == 0;
+}
+
+inline void check_tile(const char* where, const cuda::Tile& tile) {
+  if (tile.format != Format::f32 && tile.format != Format::f64)
+    throw Error(ErrorKind::invalid_argument, std::string(where) + ": a tile has 16 bits; expected float32 or float64");
+  if (tile.rows < 0 || tile.columns < 0)
+    throw Error(ErrorKind::invalid_argument, std::string(where) + ": a size of a tile is negative; expected 0 or more");
 }
 
 template <class Real> Tile<Real> typed(const cuda::Tile& tile) {

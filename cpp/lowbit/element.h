@@ -124,7 +124,8 @@ struct KernelFormat {
   Grid grid;  // of floats and integers
   bool is_codebook = false, has_nan = false;
   int bits = 0, code_bytes = 1;
-  float max = 0;
+  float max = 0, min = 0;  // the greatest and the least number
+  float smallest_normal = 0;  // 0 where there is none
   uint32_t nan_code = 0;  // 0 where there is none
   int64_t values = 0, steps = 0;  // of a code book; see Codebook
 };

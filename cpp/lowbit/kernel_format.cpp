@@ -19,6 +19,8 @@ std::string kernel_numbers(const Format& format) {
   numbers.bits = format.bits();
   numbers.code_bytes = format.code_bytes();
   numbers.max = format.max();
+  numbers.min = format.min();
+  numbers.smallest_normal = format.smallest_normal() > 0 ? format.smallest_normal() : 0.0f;
   numbers.nan_code = format.has_nan() ? static_cast<uint32_t>(format.nan_code()) : 0;
   if (const Codebook* book = format.codebook()) {
     numbers.is_codebook = true;

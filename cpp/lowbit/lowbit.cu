@@ -10,6 +10,8 @@
 namespace slipstick::lowbit::cuda {
 namespace {
 
+using element::check_count;
+using element::check_request;
 using element::Elements;
 using element::KernelFormat;
 using element::KernelScaling;
@@ -91,22 +93,6 @@ template <Dtype dtype> __global__ void __launch_bounds__(kBlockThreads) decode_s
 }
 
 // ---- from arguments to launches ---------------------------------------------------------------------------------------------------------------
-
-void check_count(const char* where, int64_t count) {
-  if (count < 0)
-    throw Error(ErrorKind::invalid_argument, std::string(where) + ": count is " + std::to_string(count) + "; expected 0 or more");
-}
-
-// As check_request of elements.h.
-void check_request(const char* where, const KernelFormat& format, const Random& random, Dtype dtype, int64_t count) {
-  check_count(where, count);
-  if (random.bits != 8 && random.bits != 16 && random.bits != 32)
-    throw Error(ErrorKind::invalid_argument,
-                std::string(where) + ": random_bits is " + std::to_string(random.bits) + "; expected 8, 16 or 32");
-  if (dtype == Dtype::float64 && !format.is_codebook && format.grid.mantissa_bits > 21)
-    throw Error(ErrorKind::unsupported, std::string(where) + ": x is float64 and the format has " +
-                                            std::to_string(format.grid.mantissa_bits) + " mantissa bits; expected float32, or at most 21");
-}
 
 bool aligned(std::initializer_list<const void*> addresses) {
   uintptr_t all = 0;

@@ -19,14 +19,6 @@ struct Product {
   Grid grid;
 };
 
-SLIPSTICK_HOST_DEVICE inline float fused(float a, float b, float c) {
-#ifdef __CUDA_ARCH__
-  return __fmaf_rn(a, b, c);
-#else
-  return __builtin_fmaf(a, b, c);
-#endif
-}
-
 // Steps k .. k + kSteps of the rows and columns of a tile; zeros beyond the ends, which nobody adds.
 SLIPSTICK_HOST_DEVICE inline void load_steps(const Product& p, int64_t row, int64_t column, int64_t k, int thread,
                                              float (&a)[kSteps][kPaddedSide], float (&b)[kSteps][kSide]) {

@@ -231,9 +231,9 @@ void sketch_hadamard(const Sketch& parameters, const Matrix& a, const Matrix& b,
   }
   const uint64_t first_block = first_row / kHadamardRows;
   const int64_t skipped = static_cast<int64_t>(first_row % kHadamardRows);
-  const int64_t blocks = (skipped + a.rows + kHadamardRows - 1) / kHadamardRows;
+  const int64_t blocks = a.rows == 0 ? 0 : (skipped + a.rows + kHadamardRows - 1) / kHadamardRows;
   const int64_t a_width = padded(a.columns, panel), width = a_width + padded(b.columns, panel);
-  const Grid grid(blocks * kTileRows, a.columns + b.columns, m * width);  // jobs are ranges of blocks of global rows
+  const Grid grid = hadamard_grid(blocks, m, a.columns, b.columns);
   LargeTable<double> sums(static_cast<size_t>(grid.jobs * m * width), 0.0);
   const double magnitude = 1.0 / std::sqrt(static_cast<double>(m));
   const int64_t strip = std::min(kStripColumns, padded(std::max(a.columns, b.columns), panel));

@@ -1,4 +1,4 @@
-// Tiles and the grid of jobs.
+// Tiles, and the sums of jobs.
 #include "sketch/tile.h"
 
 #include <algorithm>
@@ -8,9 +8,6 @@
 
 namespace slipstick::sketch {
 namespace {
-
-constexpr int64_t kShareOfMatrix = 40;  // all jobs' sums together are at most this part of the matrix, if more than one job runs
-constexpr int64_t kLeastTiles = 8;      // of a job: fewer would not pay for a merge
 
 template <typename T>
 void copy_rows(const Matrix& matrix, RowScale scale, int64_t first, int64_t rows, double* out, int64_t stride) {
@@ -65,17 +62,6 @@ Ahead rows_ahead(const Matrix& matrix, int64_t first, int64_t end) {
 Ahead share_of(const Ahead& ahead, int64_t before, int64_t after, int64_t all) {
   const int64_t first = ahead.rows * before / all, end = ahead.rows * after / all;
   return {ahead.data + first * ahead.stride, ahead.stride, ahead.bytes, end - first};
-}
-
-Grid::Grid(int64_t row_count, int64_t columns, int64_t doubles_a_job) : rows(row_count) {
-  const int64_t by_memory = rows * columns / std::max<int64_t>(kShareOfMatrix * doubles_a_job, 1);
-  const int64_t by_work = rows / (kLeastTiles * kTileRows);
-  jobs = std::max<int64_t>(1, std::min({by_memory, by_work, kMostJobs}));
-}
-
-int64_t Grid::begin(int64_t job) const {
-  const int64_t tiles = (rows + kTileRows - 1) / kTileRows;
-  return std::min(rows, tiles * job / jobs * kTileRows);
 }
 
 void add_jobs(double* sums, int64_t jobs, int64_t size) {

@@ -3,13 +3,11 @@
 #include <cstdint>
 #include <vector>
 
+#include "sketch/grid.h"
 #include "sketch/kernels.h"
 #include "slipstick/sketch.h"
 
 namespace slipstick::sketch {
-
-// The least multiple of `panel` that holds the columns.
-inline int64_t padded(int64_t columns, int64_t panel) { return (columns + panel - 1) / panel * panel; }
 
 struct Tile {
   const double* data;
@@ -27,16 +25,6 @@ Ahead rows_ahead(const Matrix& matrix, int64_t first, int64_t end);
 
 // The rows of `ahead` that are due while the work goes from `before` to `after`, of `all`.
 Ahead share_of(const Ahead& ahead, int64_t before, int64_t after, int64_t all);
-
-// The grid: jobs are contiguous ranges of whole tiles. Its size follows from the shape alone, so that sums of `doubles_a_job` stay small beside
-// the matrix and results do not depend on threads.
-struct Grid {
-  Grid(int64_t rows, int64_t columns, int64_t doubles_a_job);
-  int64_t begin(int64_t job) const;
-  int64_t end(int64_t job) const { return begin(job + 1); }
-  int64_t rows;
-  int64_t jobs;
-};
 
 // Adds the jobs' sums into the first one in order of jobs; `sums` holds jobs * size doubles.
 void add_jobs(double* sums, int64_t jobs, int64_t size);

@@ -1,8 +1,10 @@
-// The kernels of losses.cu without a device: warps and threads one after the other, the lanes of a warp joined in the kernels' own order. A shared
+// The kernels of losses.cu and tops.cu without a device: warps and threads one after the other, the lanes of a warp joined in the kernels' own order. A shared
 // library, which tests/python/test_losses_tiles_torch.py compiles and hands to the driver in place of slipstick._cuda.
+#include <memory>
 #include <vector>
 
 #include "losses/tile_rows.h"
+#include "losses/tile_tops.h"
 
 namespace {
 
@@ -41,6 +43,42 @@ template <class Real, bool all> void add_statistics(const cuda::Tile& given, boo
   for (int64_t row = 0; row < t.rows; ++row) tile::add_row(t, partials.data(), row, first, sums);
 }
 
+template <class Real> int merge(tile::Tops<Real>& tops, int count, int listed, int gathered) {
+  std::vector<tile::Ranked<Real>> ranked(tile::kLanes);
+  for (int lane = 0; lane < tile::kLanes; ++lane) tile::rank(tops, listed, gathered, lane, ranked[static_cast<size_t>(lane)]);
+  for (const tile::Ranked<Real>& of_lane : ranked) tile::place(tops, count, of_lane);
+  return listed + gathered < count ? listed + gathered : count;
+}
+
+// A warp of top_kernel takes a row.
+template <class Real> void add_tops(const cuda::Tile& given, bool first, const cuda::RowTops& out) {
+  constexpr int n = tile::kLogitsAtOnce<Real>;
+  const auto t = tile::typed<Real>(given);
+  const int count = static_cast<int>(out.count);
+  for (int64_t row = 0; row < t.rows; ++row) {
+    auto tops = std::make_unique<tile::Tops<Real>>();
+    int listed = 0, gathered = 0;
+    for (int lane = 0; lane < tile::kLanes; ++lane) listed += tile::load_tops(out, row, first, lane, *tops);
+    for (int64_t begin = 0; begin < t.columns; begin += n * tile::kLanes) {
+      Real z[tile::kLanes][n];
+      for (int lane = 0; lane < tile::kLanes; ++lane) tile::load_some(t, row, begin, lane, z[lane]);
+      tile::Top<Real> last = tile::top_at(*tops, count - 1);
+      for (int i = 0; i < n; ++i) {
+        for (int lane = 0; lane < tile::kLanes; ++lane) {
+          const tile::Top<Real> top{z[lane][i], t.first_column + begin + tile::column_of<Real>(lane, i)};
+          if (tile::may_stay(top, listed == count, last)) tile::gather(*tops, gathered++, top);
+        }
+        if (gathered + tile::kLanes <= tile::kGathered) continue;
+        listed = merge(*tops, count, listed, gathered);
+        gathered = 0;
+        last = tile::top_at(*tops, count - 1);
+      }
+    }
+    listed = merge(*tops, count, listed, gathered);
+    for (int lane = 0; lane < tile::kLanes; ++lane) tile::store_tops(*tops, listed, row, lane, out);
+  }
+}
+
 template <class Real, class Out>
 void form_gradient(const cuda::Tile& given, const Coefficients& of, Out* out, int64_t stride) {
   const auto t = tile::typed<Real>(given);
@@ -67,6 +105,11 @@ void slipstick_test_add_statistics(const cuda::Tile* t, int first, int all, cons
   } else {
     (all ? add_statistics<float, true> : add_statistics<float, false>)(*t, first != 0, *sums);
   }
+}
+
+void slipstick_test_add_tops(const cuda::Tile* t, int first, int64_t count, double* values, int64_t* indices) {
+  const cuda::RowTops tops{count, values, indices};
+  t->format == Format::f64 ? add_tops<double>(*t, first != 0, tops) : add_tops<float>(*t, first != 0, tops);
 }
 
 void slipstick_test_form_gradient(const cuda::Tile* t, const Coefficients* of, int out_format, void* out, int64_t stride) {

@@ -10,7 +10,9 @@
 #include <vector>
 
 #include "check.h"
+#include "lowbit/elements.h"
 #include "lowbit/product_loops.h"
+#include "lowbit/statistics_loops.h"
 #include "lowbit/thread_loops.h"
 #include "slipstick/random.h"
 
@@ -701,4 +703,90 @@ TEST(products_sum_in_order_whatever_the_tiles) {
     want.forget_payloads(Dtype::float32);
     CHECK(got.equals(want));
   }
+}
+
+namespace {
+
+// Blocks of statistics_kernel of statistics.cu, threads one after the other between two waits.
+template <Dtype dtype>
+Statistics statistics_by_blocks(const Case& c, const element::KernelFormat& numbers, const void* memory, const void* x, void* y,
+                                int64_t count) {
+  std::vector<double> found(static_cast<size_t>(element::statistics_bytes(count)) / 8, 0.0);
+  auto* const totals = reinterpret_cast<element::Totals*>(found.data());
+  const element::Looked all{x, y, count, totals, reinterpret_cast<double*>(totals + 1)};
+  const element::Tables tables(numbers, memory);
+  for (int64_t task = 0; task < element::tasks_of(count); ++task) {
+    element::Looking shared;
+    std::memset(static_cast<void*>(&shared), 0xa5, sizeof shared);  // as shared memory is: anything
+    std::vector<element::Finds> finds(element::kLookers, element::Finds{});
+    double sums[element::kSums] = {};
+    const int64_t begin = task * element::kTask, end = std::min(begin + element::kTask, count);
+    const auto each = [](int threads, auto step) {
+      for (int thread = 0; thread < threads; ++thread) step(thread);
+    };
+    each(element::kLookers, [&](int thread) { element::clear(thread, shared); });
+    int buffer = 0;
+    for (int64_t first = begin; first < end; first += element::kLooked, buffer ^= 1) {
+      each(element::kLookers, [&](int thread) {
+        element::look<dtype>(numbers, tables, all, c.mode, c.random, first, buffer, thread, shared, finds[static_cast<size_t>(thread)]);
+      });
+      each(element::kSums, [&](int thread) { element::add_looked(buffer, thread, shared, &sums[thread]); });
+    }
+    std::copy(sums, sums + element::kSums, all.sums + task * element::kSums);
+    each(element::kLookers, [&](int thread) { element::gather_finds(finds[static_cast<size_t>(thread)], shared); });
+    each(element::kLookers, [&](int thread) { element::add_to_totals(all, thread, shared); });
+  }
+  return element::statistics_of(found.data(), count);
+}
+
+void compare_statistics(const Case& c, const void* x, int64_t count) {
+  const Format& format = c.named.format;
+  if (c.dtype == Dtype::float64 && format.grid() && format.mantissa_bits() > 21) return;
+  const int64_t bytes = count * bytes_of(c.dtype);
+  Memory given(bytes, 0, x), got(bytes, 0), want(bytes, 0);
+  const Statistics right = quantize_with_statistics(format, c.mode, c.random, c.dtype, given.at(), want.at(), count, 1);
+  const element::KernelFormat numbers = numbers_of(format);
+  const std::vector<double> tables = tables_of(format);
+  with_dtype(c.dtype, [&](auto type) {
+    constexpr Dtype dtype = decltype(type)::value;
+    const Statistics all = statistics_by_blocks<dtype>(c, numbers, tables.data(), given.at(), got.at(), count);
+    CHECK_EQUAL(all.count, right.count);
+    CHECK_EQUAL(all.nan, right.nan);
+    CHECK_EQUAL(all.infinite, right.infinite);
+    CHECK_EQUAL(all.zero, right.zero);
+    CHECK_EQUAL(all.saturated, right.saturated);
+    CHECK_EQUAL(all.zeroed, right.zeroed);
+    CHECK_EQUAL(all.subnormal, right.subnormal);
+    for (const auto& [mine, theirs] : {std::pair{all.signal, right.signal}, std::pair{all.noise, right.noise},
+                                       std::pair{all.max_error, right.max_error}, std::pair{all.max_ulp_error, right.max_ulp_error}}) {
+      if (slipstick::bits_of(mine) != slipstick::bits_of(theirs))
+        check::fail(__FILE__, __LINE__,
+                    c.named.name + ", mode " + std::to_string(static_cast<int>(c.mode)) + ", count " + std::to_string(count) + ": " +
+                        std::to_string(mine) + ", by vectors " + std::to_string(theirs));
+    }
+    CHECK(std::equal(all.exponents, all.exponents + 256, right.exponents));
+    CHECK(got.equals(want) && got.untouched_outside());
+    statistics_by_blocks<dtype>(c, numbers, tables.data(), given.at(), given.at(), count);  // in place
+    CHECK(given.equals(want));
+  });
+}
+
+}  // namespace
+
+TEST(statistics_are_the_same_counts_and_the_same_sums) {
+  static_assert(element::kTask == kTaskElements, "sums of another order");
+  std::vector<float> x = wave(200'000);
+  for (size_t i = 0; i < x.size(); i += 997) x[i] = float_of(scrambled(i));  // among them NaN, infinities, subnormals
+  for (const Named& named : formats()) {
+    const std::vector<float> all = probes(named.format);
+    for (const Case& c : modes_of(named, Dtype::float32)) compare_statistics(c, all.data(), static_cast<int64_t>(all.size()));
+  }
+  for (const Named& named : few_formats()) {
+    for (const Case& c : modes_of(named, Dtype::float32)) compare_statistics(c, x.data(), static_cast<int64_t>(x.size()));
+    for (Dtype dtype : {Dtype::float32, Dtype::float64, Dtype::bfloat16, Dtype::float16})
+      for (const Case& c : modes_of(named, dtype))
+        for (int64_t count : {0, 1, 15, 16, 17, 63, 65, 257, 1023, 1024, 1025, 2049}) compare_statistics(c, x.data(), count);
+  }
+  for (const Case& c : modes_of(few_formats()[0], Dtype::float32))
+    for (int64_t count : {65'535, 65'536, 65'537, 131'072}) compare_statistics(c, x.data(), count);
 }

@@ -44,6 +44,9 @@ class Host:
         of_rows = _RowSums(sums, stride, argmax)
         self.library.slipstick_test_add_statistics(ctypes.byref(_Tile(*tile)), int(first), int(all), ctypes.byref(of_rows))
 
+    def add_tops(self, place, tile, first, count, values, indices):
+        self.library.slipstick_test_add_tops(ctypes.byref(_Tile(*tile)), int(first), i64(count), pointer(values), pointer(indices))
+
     def form_gradient(self, place, tile, lse, a, b, c, d, entries, index, value, out_format, out, out_stride):
         of = _Coefficients(lse, a, b, c, d, entries, index, value)
         self.library.slipstick_test_form_gradient(

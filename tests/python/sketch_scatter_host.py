@@ -16,19 +16,31 @@ class Host:
     def __init__(self, library):
         self.library = library
 
-    def sjlt_bytes(self, *sizes):
-        return self.library.slipstick_test_sjlt_bytes(*sizes)
+    def sketch_bytes(self, *sizes):
+        return self.library.slipstick_test_sketch_bytes(*sizes)
 
-    def sjlt(self, place, *arguments):
-        self.library.slipstick_test_sjlt(*arguments)
+    def sketch(self, place, *arguments):
+        self.library.slipstick_test_sketch(*arguments)
+
+    RESIDUAL_MOST_COLUMNS = 4096
+
+    def residual_bytes(self, *sizes):
+        return self.library.slipstick_test_residual_bytes(*sizes)
+
+    def residual(self, place, *arguments):
+        self.library.slipstick_test_residual(*arguments)
 
 
 @functools.cache
 def compiled():
     """The library; skips where there is no compiler."""
     library = host_library.compiled("sketch_scatter_host.cpp")
-    library.slipstick_test_sjlt_bytes.restype = i64
-    library.slipstick_test_sjlt_bytes.argtypes = [i64] * 4
-    library.slipstick_test_sjlt.argtypes = [u64, i64, i64, pointer, i32, *[i64] * 4, pointer, u64, pointer, pointer]
-    library.slipstick_test_sjlt.restype = None
+    library.slipstick_test_sketch_bytes.restype = i64
+    library.slipstick_test_sketch_bytes.argtypes = [i32, *[i64] * 4]
+    library.slipstick_test_sketch.argtypes = [i32, u64, i64, i64, pointer, i32, *[i64] * 4, pointer, u64, pointer, pointer]
+    library.slipstick_test_sketch.restype = None
+    library.slipstick_test_residual_bytes.restype = i64
+    library.slipstick_test_residual_bytes.argtypes = [i64, i64]
+    library.slipstick_test_residual.argtypes = [pointer, i32, *[i64] * 4, pointer, i32, i64, *[pointer] * 4]
+    library.slipstick_test_residual.restype = None
     return library

@@ -187,10 +187,38 @@ def test_compiled_programs_autocast_and_a_scale_that_is_learnt():
 
 
 @needs_device
+@pytest.mark.parametrize("spread", [1, 30, 255], ids=["ties", "some ties", "few ties"])
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_the_largest_logits_are_those_of_the_cpu(dtype, spread):
+    """The products are exact: whole numbers of two factors."""
+    generator = torch.Generator().manual_seed(2)
+    for rows, vocabulary, counts in ((3, 1, (1,)), (5, 40, (1, 40)), (700, 513, (33, 256)), (300, 50_003, (1, 5, 256))):
+        hidden = torch.randint(0, 4, (rows, 2), generator=generator).to(dtype)
+        weight = torch.randint(-spread, spread + 1, (vocabulary, 2), generator=generator).to(dtype)
+        targets = torch.randint(0, vocabulary, (rows,), generator=generator)
+        targets[1] = -100
+        for count in counts:
+            want = losses.row_statistics(hidden.double(), weight.double(), targets, topk=count).topk
+            for workspace in (1 << 12, 1 << 22, None):
+                got = losses.row_statistics(hidden.cuda(), weight.cuda(), targets.cuda(), topk=count, workspace=workspace).topk
+                assert torch.equal(got.values.cpu().double(), want.values) and torch.equal(got.indices.cpu(), want.indices)
+
+
+@needs_device
+def test_gradients_of_the_largest_logits_go_to_the_indices_found():
+    ours = [x.requires_grad_() for x in head(70, 64, 1025, torch.float64)[:3]]
+    exact = [x.detach().cpu().requires_grad_() for x in ours]
+    got = losses.row_statistics(ours[0], ours[1], bias=ours[2], want=(), topk=9).topk
+    want = losses.row_statistics(exact[0], exact[1], bias=exact[2], want=(), topk=9).topk
+    assert torch.equal(got.indices.cpu(), want.indices)
+    made, by = torch.autograd.grad(got.values.square().sum(), ours), torch.autograd.grad(want.values.square().sum(), exact)
+    for x, y in zip(made, by, strict=True):
+        assert (x.cpu() - y).norm() <= 1e-12 * y.norm()
+
+
+@needs_device
 def test_what_has_no_kernels_yet_says_so():
     hidden, weight, _, targets = head(8, 4, 30, torch.float32)
-    with pytest.raises(UnsupportedError, match="row_statistics: topk is 3 and hidden is on cuda"):
-        losses.row_statistics(hidden, weight, want="lse", topk=3)
     with pytest.raises(UnsupportedError, match=r"filter_eps is 0\.1 and hidden is on cuda"):
         losses.linear_cross_entropy(hidden, weight, targets, filter_eps=0.1)
     with pytest.raises(ValueError, match="weight is on cpu; expected cuda"):
@@ -211,6 +239,10 @@ def test_each_call_reaches_cuda_and_says_that_there_is_no_device(monkeypatch):
     options = "", 0.0, 1.0, -100, 1 << 20, 0.0, 0
     with pytest.raises(UnsupportedError, match=r"^row_statistics: CUDA says: "):
         _cuda._row_statistics(hidden, weight, targets, None, None, 3, 0, *options)
+    with pytest.raises(ValueError, match="row_statistics: topk is 257; expected 1 to 256"):
+        _cuda._kernels.add_tops((0, 0), (0, 0, 1, 1, 1, 0, 1, 0, 1.0, 0, 0, 0.0, 0, -100), True, 257, 0, 0)
+    with pytest.raises(UnsupportedError, match=r"^row_statistics: CUDA says: "):
+        _cuda._kernels.add_tops((0, 0), (0, 0, 1, 1, 1, 0, 1, 0, 1.0, 0, 0, 0.0, 0, -100), True, 5, 0, 0)
     ones = torch.ones(4, dtype=torch.float64)
     of = ones, ones, None, None, None, None, None
     for kind in (torch.float32, torch.bfloat16, torch.float64):

@@ -219,10 +219,49 @@ def test_rows_apart_and_columns_apart_are_read(operators):
         torch.testing.assert_close(one, other)
 
 
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("spread", [1, 3, 1000], ids=["ties", "some ties", "few ties"])
+def test_the_largest_logits_are_those_of_the_cpu(operators, dtype, spread):
+    """The products are exact: whole numbers of two factors."""
+    torch.manual_seed(2)
+    for rows, vocabulary, counts in ((3, 1, (1,)), (5, 40, (1, 2, 39, 40)), (4, 513, (1, 33, 256)), (3, 5003, (1, 5, 64, 255, 256))):
+        hidden = torch.tensor([[1.0, 3.0]]).to(dtype).expand(rows, 2).contiguous()
+        weight = torch.randint(-spread, spread + 1, (vocabulary, 2)).to(dtype)
+        if dtype in (torch.bfloat16, torch.float16):
+            weight = weight.clamp(-256, 256)
+        bias, targets = torch.randint(-3, 4, (vocabulary,)).to(dtype), torch.randint(0, vocabulary, (rows,))
+        targets[1] = -100
+        for count in counts:
+            want = losses.row_statistics(hidden.double(), weight.double(), targets, bias=bias.double(), topk=count).topk
+            for workspace in (1, 30_000, 1 << 26):
+                *_, values, indices = operators._row_statistics(
+                    hidden, weight, targets, bias, None, 0, count, *options(workspace=workspace)
+                )
+                assert torch.equal(values, want.values) and torch.equal(indices, want.indices)
+                assert (indices[1] == -1).all() and values.dtype == torch.float64
+
+
+@pytest.mark.parametrize("rising", [True, False])
+def test_rising_and_falling_logits_fill_the_list_in_full(operators, rising):
+    weight = torch.arange(4000.0)[:, None] * (1 if rising else -1)
+    *_, values, indices = operators._row_statistics(torch.ones(1, 1), weight, None, None, None, 0, 256, *options())
+    order = torch.arange(3999, 3743, -1) if rising else torch.arange(256)
+    assert torch.equal(indices[0], order) and torch.equal(values[0], weight[order, 0].double())
+
+
+def test_what_is_no_number_is_no_largest_logit(operators):
+    bias = torch.zeros(1500)
+    bias[100:1400], bias[7], bias[1450], bias[1451] = float("nan"), float("inf"), float("-inf"), 5.0
+    hidden, weight = torch.zeros(1, 1), torch.zeros(1500, 1)
+    *_, values, indices = operators._row_statistics(hidden, weight, None, bias, None, 0, 256, *options())
+    zeros = [column for column in range(1500) if bias[column] == 0]
+    assert indices[0].tolist() == [7, 1451, *zeros, 1450, *[-1] * 56]
+    assert values[0, :2].tolist() == [float("inf"), 5.0] and values[0, 199] == float("-inf")
+    assert (values[0, 2:199] == 0).all() and values[0, 200:].isnan().all()
+
+
 def test_what_kernels_do_not_take_is_refused_by_name(operators):
     hidden, weight, targets, bias = head(3, 4, 5, torch.float32)
-    with pytest.raises(UnsupportedError, match="topk is 2 and hidden is on cpu; expected 0 there, or the CPU"):
-        operators._row_statistics(hidden, weight, targets, bias, None, ALL, 2, *options())
     ones = torch.ones(3, dtype=torch.float64)
     of = (ones, ones, None, None, None, None, None)
     with pytest.raises(UnsupportedError, match=r"filter_eps is 0\.5 and hidden is on cpu; expected None there"):

@@ -3,6 +3,7 @@
 # show: launches, shuffles, the device's own float arithmetic. Without a device, that each call reaches CUDA and says cleanly that there is none.
 from __future__ import annotations
 
+import dataclasses
 import os
 import pathlib
 import subprocess
@@ -152,6 +153,40 @@ def test_products_with_a_rounded_accumulator(accumulate):
         lowbit.matmul(a.cuda(), b.cuda(), rounding="stochastic")
 
 
+def assert_same_statistics(got, want):
+    for field in dataclasses.fields(lowbit.Statistics):
+        np.testing.assert_array_equal(getattr(got, field.name), getattr(want, field.name), err_msg=field.name)
+
+
+@needs_device
+@pytest.mark.parametrize("spec", FORMATS)
+def test_statistics_are_the_same_counts_and_the_same_sums(spec):
+    fmt = lowbit.format(spec)
+    for dtype in DTYPES:
+        if dtype == torch.float64 and fmt.kind != "codebook" and fmt._core.code_bytes == 4:
+            continue
+        x = torch.cat((probes(fmt), torch.randn(100_000, generator=torch.Generator().manual_seed(0)))).to(dtype)
+        for options in MODES:
+            out, on_host = torch.empty_like(x, device="cuda"), torch.empty_like(x)
+            got = lowbit.statistics(x.cuda(), fmt, out=out, **options)
+            assert_same_statistics(got, lowbit.statistics(x, fmt, out=on_host, **options))
+            assert_same_bits(out, on_host)
+
+
+@needs_device
+@pytest.mark.parametrize("count", [0, 1, 17, 1023, 1025, 65_536, 65_537, 3_000_001, 70_000_000])
+def test_statistics_of_any_count_and_stride(count):
+    whole = torch.randn(count + 1, generator=torch.Generator().manual_seed(count))
+    for take in (lambda x: x[:count], lambda x: x[1:], lambda x: x[: count // 2 * 2].view(-1, 2)[:, 0]):
+        for options in ({}, {"rounding": "stochastic", "random_bits": 8}):
+            x = take(whole.cuda())
+            assert_same_statistics(lowbit.statistics(x, "e4m3fn", **options), lowbit.statistics(take(whole), "e4m3fn", **options))
+    x = whole.cuda()
+    want = lowbit.statistics(whole, "e2m1", out=whole)
+    assert_same_statistics(lowbit.statistics(x, "e2m1", out=x), want)
+    assert_same_bits(x, whole)
+
+
 @needs_device
 def test_nan_without_a_code_is_refused():
     x = torch.tensor([1.0, float("nan"), 2.0, float("nan")], device="cuda")
@@ -205,8 +240,6 @@ def test_operators_under_opcheck_compile_autograd_and_vmap():
 @needs_device
 def test_what_has_no_kernels_yet_says_so():
     x = torch.ones(4, 4, device="cuda")
-    with pytest.raises(UnsupportedError, match="statistics: x is on cuda"):
-        lowbit.statistics(x, "e4m3fn")
     with pytest.raises(UnsupportedError, match="quantize: profile is 'torch' and x is on cuda"):
         lowbit.quantize(x, "e4m3fn", profile="torch")
 
@@ -246,6 +279,7 @@ def test_the_list_of_devices_says_that_there_is_none():
         ),
         lambda x: lowbit._cuda._matmul(x, x.T.contiguous(), lowbit.format("fp16").spec, 1, "up", 0),
         lambda x: lowbit._cuda._matmul(x, x.T.contiguous(), "", 0, "up", 0),
+        lambda x: lowbit._cuda.statistics(x, lowbit.format("nf4"), 0, (0, 0, 32), torch.empty_like(x)),
         lambda x: lowbit._cuda.pack(x.view(torch.uint8), 4),
         lambda x: lowbit._cuda.unpack(x.view(torch.uint8), 4, 100),
     ],
@@ -257,7 +291,7 @@ def test_each_call_reaches_cuda_and_says_that_there_is_no_device(call, monkeypat
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device=None: None)
     monkeypatch.setattr(torch.Tensor, "record_stream", lambda self, stream: None)
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
-    with pytest.raises(UnsupportedError, match=r"^(quantize|encode|decode|matmul|pack|unpack): CUDA says: "):
+    with pytest.raises(UnsupportedError, match=r"^(quantize|encode|decode|matmul|statistics|pack|unpack): CUDA says: "):
         call(torch.ones(4, 64))
 
 
@@ -267,6 +301,14 @@ def test_the_script_that_proves_and_measures_says_at_once_what_is_missing():
     result = subprocess.run(["bash", script], capture_output=True, text=True, timeout=120, env={**os.environ, "PYTHON": sys.executable})
     assert (result.returncode, result.stdout) == (3, "")
     assert result.stderr.splitlines()[-1].startswith("gpu.sh: ")
+
+
+@pytest.mark.skipif(not INSTALLED, reason="slipstick._cuda is not installed")
+def test_statistics_of_nothing_are_made_on_the_host():
+    kernels, nothing = cuda_extension().lowbit, torch.zeros(4096, dtype=torch.uint8)
+    assert kernels.statistics_bytes(65_537) - kernels.statistics_bytes(0) == 2 * 32 * 8
+    want = lowbit.statistics(torch.zeros(0), "e4m3fn")
+    assert kernels.merged_statistics(nothing.data_ptr(), 0) == {**dataclasses.asdict(want), "exponents": want.exponents.tolist()}
 
 
 @needs_no_device

@@ -1,5 +1,5 @@
-# Contract: on CUDA the sparse sketch has the CPU's signs at the CPU's places, lstsq is certified as on the CPU, also where the rank is deficient, and both
-# give the same bits in every run. The arithmetic and the passes are proven on the host (test_sketch_scatter_torch.py); this is for what only a device
+# Contract: on CUDA the sparse sketch has the CPU's signs at the CPU's places, the srht the CPU's bits, lstsq is certified as on the CPU, also where the
+# rank is deficient, and all give the same bits in every run. The arithmetic and the passes are proven on the host (test_sketch_scatter_torch.py); this is for what only a device
 # can show. Without a device, that each call reaches CUDA and says cleanly that there is none.
 from __future__ import annotations
 
@@ -55,12 +55,57 @@ def test_long_sketches_take_fewer_columns_and_then_say_that_there_is_no_room():
         sketch.sketch(a.cuda(), kind="countsketch", rows=1_000_000)
 
 
+# The CPU's level must fuse sums and products: any but v2.
+@needs_device
+@pytest.mark.parametrize("rows", [1, 200, 512, 513, 1025, 4000])
+@pytest.mark.parametrize("shape", [(0, 3), (1, 1), (7, 5), (513, 9), (70_000, 33), (500_000, 100)], ids=str)
+def test_a_hadamard_sketch_has_the_bits_of_the_cpu(shape, rows):
+    random = np.random.default_rng(0)
+    a = torch.from_numpy(random.standard_normal(shape))
+    weights = torch.from_numpy(random.integers(0, 999, shape[0]) ** 2.0)  # squares, whose roots all find exactly
+    for take in (lambda x: x, lambda x: x.T.contiguous().T, lambda x: x.float(), lambda x: x[::2, 1:]):
+        for first, w in ((0, None), (2**40 + 300, weights)):
+            x, moved = take(a), take(a.cuda())
+            w = None if w is None else w[: x.shape[0]]
+            want = torch.from_numpy(sketch.sketch(x.numpy(), rows=rows, seed=2**64 - 1, first_row=first, weights=w))
+            got = sketch.sketch(moved, rows=rows, seed=2**64 - 1, first_row=first, weights=None if w is None else w.cuda())
+            assert torch.equal(got.cpu().view(torch.int64), want.view(torch.int64))
+
+
+@needs_device
+def test_a_kronecker_sketch_has_the_bits_of_the_cpu():
+    a, b = (torch.from_numpy(np.random.default_rng(0).standard_normal(shape)) for shape in ((9000, 3), (700, 5)))
+    options = {"rows": 50, "seed": 3, "first_rows": (3, 1000)}
+    want = torch.from_numpy(sketch.kronecker_sketch(a.numpy(), b.numpy(), **options))
+    assert torch.equal(sketch.kronecker_sketch(a.cuda(), b.cuda(), **options).cpu(), want)
+    with pytest.raises(TypeError, match="kronecker_sketch: A2 is cpu; expected a tensor on cuda:0, as A1 is one"):
+        sketch.kronecker_sketch(a.cuda(), b, **options)
+
+
 def made(rows, columns, condition, seed=0):
     random = np.random.default_rng(seed)
     u, _ = np.linalg.qr(random.standard_normal((rows, columns)))
     v, _ = np.linalg.qr(random.standard_normal((columns, columns)))
     a = (u * np.geomspace(1, 1 / condition, columns)) @ v
     return torch.from_numpy(a), torch.from_numpy(a @ random.standard_normal(columns) + 1e-3 * random.standard_normal(rows))
+
+
+@needs_device
+@pytest.mark.parametrize("shape", [(0, 3), (1, 1), (129, 64), (3000, 257), (200, 4096), (1_000_000, 20)], ids=str)
+def test_a_residual_is_that_of_products_and_the_same_in_every_run(shape):
+    from slipstick.sketch import _cuda
+
+    random = np.random.default_rng(7)
+    a, b, x = (torch.from_numpy(random.standard_normal(size)).cuda() for size in (shape, (shape[0], 1), (shape[1], 1)))
+    for scale in (None, torch.from_numpy(random.random(shape[0])).cuda()):
+        for left in (a, a.float()):
+            wide, right = (left.double(), b) if scale is None else (left.double() * scale[:, None], b * scale[:, None])
+            rest, size = right - wide @ x, right.abs() + wide.abs() @ x.abs()
+            want = torch.cat(((wide.T @ rest)[:, 0], (rest.T @ rest)[0]))
+            bound = 2.0**-53 * (3000 + shape[0] // 512 + shape[1]) * torch.cat(((wide.abs().T @ size)[:, 0], (size.T @ size)[0]))
+            got = [_cuda.fused_residual("lstsq", left, b, scale, x) for _ in range(3)]
+            assert ((got[0] - want).abs() <= bound).all()
+            assert torch.equal(got[0], got[1]) and torch.equal(got[0], got[2])
 
 
 @needs_device
@@ -102,8 +147,8 @@ def test_weights_ridge_types_and_gradients():
         torch.testing.assert_close(x.cpu(), y, rtol=1e-6, atol=1e-9)
     with pytest.raises(TypeError, match="lstsq: b is on cpu; expected cuda"):
         sketch.lstsq(a.cuda(), b)
-    with pytest.raises(UnsupportedError, match="sketch: kind is 'srht' and A is on cuda"):
-        sketch.sketch(a.cuda(), rows=30)
+    with pytest.raises(UnsupportedError, match="sketch: kind is 'gaussian' and A is on cuda"):
+        sketch.sketch(a.cuda(), kind="gaussian", rows=30)
 
 
 # ---- without a device -----------------------------------------------------------------------------------------------------------------------
@@ -116,7 +161,10 @@ def test_each_call_reaches_cuda_and_says_that_there_is_no_device(monkeypatch):
     monkeypatch.setattr(_cuda, "_place", lambda x: (0, 0))
     a = torch.ones(100, 3, dtype=torch.float64)
     for kind in (a, a.float()):
-        with pytest.raises(UnsupportedError, match=r"^sketch: CUDA says: "):
-            _cuda.sketch("sketch", kind, "sjlt", 0, 20, 4, 0, None)
+        for name, nonzeros in (("sjlt", 4), ("srht", 1)):
+            with pytest.raises(UnsupportedError, match=r"^sketch: CUDA says: "):
+                _cuda.sketch("sketch", kind, name, 0, 20, nonzeros, 0, None)
+    with pytest.raises(UnsupportedError, match=r"^residual: CUDA says: "):
+        _cuda.fused_residual("lstsq", a, a[:, :1], None, a[:3, :1].contiguous())
     with pytest.raises(ValueError, match="sketch: nonzeros is 65; expected 1 to 64"):
         _cuda.sketch("sketch", a, "sjlt", 0, 200, 65, 0, None)

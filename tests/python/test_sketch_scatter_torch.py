@@ -1,12 +1,13 @@
-# Contract: on CUDA the sparse sketch has the CPU's signs at the CPU's places, and lstsq is certified as on the CPU. Everything but the launch runs here:
-# the kernels' own source compiled for the host, and the passes of lstsq on tensors of the processor. Oracles: the CPU's sketch, bit for bit where
-# sums are exact; lstsq of arrays, which has oracles of its own, and the certificate.
+# Contract: on CUDA the sparse sketch has the CPU's signs at the CPU's places, the srht the CPU's bits, and lstsq is certified as on the CPU. Everything
+# but the launch runs here: the kernels' own source compiled for the host, and the passes of lstsq on tensors of the processor. Oracles: the CPU's
+# sketch, bit for bit where sums are exact or in the same order; lstsq of arrays, which has oracles of its own, and the certificate.
 from __future__ import annotations
 
 import numpy as np
 import pytest
 import sketch_scatter_host
 
+import slipstick
 from slipstick import UnsupportedError, sketch
 
 torch = pytest.importorskip("torch")
@@ -52,9 +53,148 @@ def test_nan_and_infinity_go_where_their_row_goes():
     np.testing.assert_array_equal(_cuda.sketch("sketch", a, "sjlt", 0, 40, 4, 0, None).numpy(), want)
 
 
-def test_other_kinds_are_refused_by_name():
-    with pytest.raises(UnsupportedError, match="kind is 'srht' and A is on cpu; expected 'sjlt' or 'countsketch' there, or the CPU"):
-        _cuda.sketch("sketch", torch.zeros(3, 2), "srht", 0, 4, 1, 0, None)
+# ---- the Hadamard transform -------------------------------------------------------------------------------------------------------------------
+
+FUSES = [isa for isa in slipstick.config()["isa_levels"] if isa != "v2"]  # sums and products at once, as CUDA does
+KRONECKER = {"rows": 50, "seed": 2**64 - 1, "first_rows": (3, 2**41 + 5)}
+
+
+@pytest.fixture
+def fusing():
+    """At a level that fuses sums and products."""
+    if not FUSES:
+        pytest.skip("this processor fuses no sums and products")
+    before = slipstick.isa()
+    slipstick.set_isa(FUSES[-1])
+    yield
+    slipstick.set_isa(before)
+
+
+def same_bits(got, want):
+    np.testing.assert_array_equal(got.numpy().view(np.uint64), np.ascontiguousarray(want).view(np.uint64))
+
+
+# Rows that fill no, one and many blocks of 512; 1, 2 and 16 jobs; sketches of one group of 512 or 1024 samples and of several.
+@pytest.mark.parametrize(
+    ("shape", "rows", "first"),
+    [
+        ((0, 3), 5, 7),
+        ((1, 1), 1, 0),
+        ((511, 2), 511, 1),
+        ((512, 4), 512, 0),
+        ((513, 5), 513, 511),
+        ((3000, 9), 40, 2**40 + 300),
+        ((70_000, 3), 17, 5),
+        ((9000, 33), 9, 0),
+        ((700, 3), 1024, 100),
+        ((1500, 2), 2600, 513),
+    ],
+    ids=str,
+)
+def test_a_hadamard_sketch_has_the_bits_of_the_cpu(shape, rows, first, fusing):
+    random = np.random.default_rng(0)
+    a = torch.from_numpy(random.standard_normal(shape))
+    weights = torch.from_numpy(random.integers(0, 999, shape[0]) ** 2.0)  # squares, whose roots torch finds exactly on a processor, too
+    for seed, w in ((3, None), (2**64 - 1, weights)):
+        options = {"kind": "srht", "rows": rows, "seed": seed, "first_row": first}
+        for x in (a, a.float()):
+            want = sketch.sketch(x.numpy(), weights=None if w is None else w.numpy(), **options)
+            same_bits(_cuda.sketch("sketch", x, "srht", seed, rows, 1, first, w), want)
+
+
+def test_a_hadamard_sketch_reads_any_strides(fusing):
+    whole = torch.from_numpy(np.random.default_rng(1).standard_normal((5000, 14)))
+    for a in (whole.T.contiguous().T, whole[:, 3:11], whole[::2], whole[:, ::3], whole.float().T.contiguous().T[:, 1:]):
+        same_bits(_cuda.sketch("sketch", a, "srht", 9, 131, 1, 77, None), sketch.sketch(a.numpy(), rows=131, seed=9, first_row=77))
+
+
+def test_a_hadamard_sketch_of_what_is_no_number_is_that_of_the_cpu(fusing):
+    a = torch.from_numpy(np.random.default_rng(2).standard_normal((1300, 6)))
+    a[700, 0], a[1299, 1], a[0, 2], a[512, 3], a[600, 4] = (float(x) for x in ("nan", "inf", "-inf", "inf", "1e308"))
+    want = sketch.sketch(a.numpy(), rows=40, first_row=9)
+    np.testing.assert_array_equal(_cuda.sketch("sketch", a, "srht", 0, 40, 1, 9, None).numpy(), want)
+    assert np.isfinite(want[:, 4:]).all() and not np.isfinite(want[:, :4]).any()
+
+
+def test_a_kronecker_sketch_has_the_bits_of_the_cpu(fusing):
+    random = np.random.default_rng(4)
+    a, b = (torch.from_numpy(random.standard_normal(shape)) for shape in ((9000, 3), (700, 5)))
+    want = sketch.kronecker_sketch(a.numpy(), b.numpy(), **KRONECKER)
+    same_bits(_cuda.kronecker_sketch("kronecker_sketch", a, b, KRONECKER["seed"], KRONECKER["rows"], KRONECKER["first_rows"]), want)
+
+
+def test_every_level_that_fuses_has_the_same_bits(fusing):
+    a = np.random.default_rng(5).standard_normal((9000, 33))
+    bits = {}
+    for isa in FUSES:
+        slipstick.set_isa(isa)
+        assert slipstick.isa() == isa
+        bits[isa] = [sketch.sketch(a, rows=rows).tobytes() for rows in (9, 10, 11, 40)]
+    assert all(of_level == bits[FUSES[-1]] for of_level in bits.values())
+
+
+@pytest.mark.parametrize("kind", ["gaussian", "gaussian_pooled"])
+def test_other_kinds_are_refused_by_name(kind):
+    with pytest.raises(
+        UnsupportedError, match=f"kind is '{kind}' and A is on cpu; expected 'srht', 'sjlt' or 'countsketch' there, or the CPU"
+    ):
+        _cuda.sketch("sketch", torch.zeros(3, 2), kind, 0, 4, 1, 0, None)
+
+
+# ---- the residual ---------------------------------------------------------------------------------------------------------------------------
+
+
+def residual_and_bound(a, b, x, scale):
+    """A^T r and r^T r in extended precision, and what rounding may make of them: 2^-53 of the sums of magnitudes for each addition of a longest chain."""
+    wide = [np.asarray(part, np.longdouble) for part in (a, b, x)]
+    if scale is not None:
+        wide[0], wide[1] = wide[0] * scale[:, None], wide[1] * scale
+    rest = wide[1] - wide[0] @ wide[2]
+    size = np.abs(wide[1]) + np.abs(wide[0]) @ np.abs(wide[2])
+    chain = 1100 + a.shape[0] // 1024 + a.shape[1] // 16
+    bound = 2.0**-53 * chain * np.append(np.abs(wide[0]).T @ size, size @ size)
+    return np.append(wide[0].T @ rest, rest @ rest), bound
+
+
+@pytest.mark.parametrize(
+    "shape", [(0, 3), (1, 1), (15, 7), (16, 16), (17, 31), (127, 32), (128, 33), (129, 64), (3000, 100), (300, 257), (200, 700)], ids=str
+)
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_residual_and_its_gradient_are_those_of_one_read(shape, weighted):
+    random = np.random.default_rng(7)
+    a, b, x = (torch.from_numpy(random.standard_normal(size)) for size in (shape, shape[0], shape[1]))
+    scale = torch.from_numpy(random.random(shape[0])) if weighted else None
+    for left, right in ((a, b), (a.float(), b), (a, b.float()), (a.float(), b.float())):
+        got = _cuda.fused_residual("lstsq", left, right[:, None], scale, x[:, None]).numpy()
+        want, bound = residual_and_bound(left.numpy(), right.numpy(), x.numpy(), None if scale is None else scale.numpy())
+        assert (np.abs(got - want) <= bound).all()
+
+
+def test_the_residual_reads_any_strides_and_many_chunks():
+    random = np.random.default_rng(8)
+    whole, right, x = (torch.from_numpy(random.standard_normal(size)) for size in ((300_000, 4), (300_000, 2), 4))
+    for a, b in ((whole, right[:, 1:]), (whole[::2], right[::2, :1]), (whole.T.contiguous().T, right[:1, :1].expand(300_000, 1))):
+        got = _cuda.fused_residual("lstsq", a, b, None, x[:, None]).numpy()
+        want, bound = residual_and_bound(a.numpy(), b[:, 0].numpy(), x.numpy(), None)
+        assert (np.abs(got - want) <= bound).all()
+
+
+def test_what_is_no_number_reaches_the_gradient():
+    a, b, x = torch.ones(5000, 3, dtype=torch.float64), torch.ones(5000, 1, dtype=torch.float64), torch.ones(3, 1, dtype=torch.float64)
+    b[4321] = float("nan")
+    assert _cuda.fused_residual("lstsq", a, b, None, x).isnan().all()
+    b[4321], a[17, 2] = 1.0, float("inf")
+    assert not _cuda.fused_residual("lstsq", a, b, None, x).isfinite().any()
+
+
+@pytest.mark.parametrize("columns", [24, 23])
+def test_what_has_no_kernel_of_its_own_goes_by_products(columns, monkeypatch):
+    a, b = made(3000, columns, 1e3)
+    whole = solved(a, b)
+    monkeypatch.setattr(sketch_scatter_host.Host, "RESIDUAL_MOST_COLUMNS", 23)
+    monkeypatch.setattr(sketch_scatter_host.Host, "residual", None if columns == 24 else sketch_scatter_host.Host.residual)
+    for left in (a, a.T.contiguous().T):
+        np.testing.assert_allclose(solved(left, b).x, whole.x, rtol=1e-9)
 
 
 # ---- lstsq ----------------------------------------------------------------------------------------------------------------------------------

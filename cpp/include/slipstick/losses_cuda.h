@@ -43,6 +43,16 @@ int64_t statistics_bytes(Format format, int64_t rows, int64_t columns);
 // first: the sums begin with this tile. all: or only the maximum, the sum of exponentials, the target's logit and argmax; the others are not to be used then.
 void add_statistics(const Queue& queue, const Tile& tile, bool first, bool all, void* workspace, const RowSums& sums);
 
+// The largest logits of rows so far, sorted as Statistics has them; the rest NaN with index -1. To be kept from tile to tile.
+struct RowTops {
+  int64_t count = 0;  // 1 to kMaxTopk
+  double* values = nullptr;  // [rows][count]
+  int64_t* indices = nullptr;  // [rows][count]
+};
+
+// first: the lists begin with this tile. Reads the tile once more.
+void add_tops(const Queue& queue, const Tile& tile, bool first, const RowTops& tops);
+
 // The gradient by the tile's products, see Coefficients in losses.h, whose arrays begin with the tile's first row here; 0 in rows that are
 // ignored, NaN where the target is no class. out: [rows, columns], rows out_stride apart, in the tile's format or, of f32, in bf16 rounded to
 // nearest; it may be the tile itself where it has its format.

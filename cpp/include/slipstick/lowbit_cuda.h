@@ -1,4 +1,4 @@
-// The lowbit room on CUDA: quantize, encode, decode, packed codes, scaled formats and products of arrays in a device's memory.
+// The lowbit room on CUDA: quantize, encode, decode, statistics, packed codes, scaled formats and products of arrays in a device's memory.
 //
 // Bit for bit what lowbit.h gives on the host, for every format, mode, type and random number; an element is read once and written once, but twice
 // read where blocks are not runs of a power of two elements, and once more for the scale of a whole tensor. Each call queues its kernels on a
@@ -26,6 +26,13 @@ struct DeviceFormat {
 void quantize(const Queue& queue, const DeviceFormat& format, Rounding rounding, const Random& random, Dtype dtype, const void* x, void* y,
               void* codes, int64_t count, uint32_t* nan);
 void decode(const Queue& queue, const DeviceFormat& format, const void* codes, Dtype dtype, void* y, int64_t count);
+
+// As quantize_with_statistics of lowbit.h, its sums in its order; y may be null. found: statistics_bytes(count) of the device, from a copy of which on
+// the host merged_statistics makes what that returns.
+int64_t statistics_bytes(int64_t count);
+void quantize_with_statistics(const Queue& queue, const DeviceFormat& format, Rounding rounding, const Random& random, Dtype dtype,
+                              const void* x, void* y, int64_t count, void* found);
+Statistics merged_statistics(const void* found, int64_t count);
 
 void pack(const Queue& queue, const uint8_t* codes, uint8_t* packed, int64_t count, int bits);
 void unpack(const Queue& queue, const uint8_t* packed, uint8_t* codes, int64_t count, int bits);

@@ -57,6 +57,9 @@ class CudaKernels:
             _place(x), _fields(tile), first, everything, workspace.data_ptr(), sums.data_ptr(), sums.stride(0), argmax.data_ptr()
         )
 
+    def add_tops(self, tile: _tiles.Tile, first: bool, values: torch.Tensor, indices: torch.Tensor) -> None:
+        _kernels.add_tops(_place(tile.products), _fields(tile), first, values.shape[1], values.data_ptr(), indices.data_ptr())
+
     def form_gradient(self, tile: _tiles.Tile, coefficients: _tiles.Coefficients, out: torch.Tensor) -> None:
         of = coefficients
         rows = (address(x) for x in (of.lse, of.a, of.b, of.c, of.d))
@@ -118,14 +121,13 @@ def _row_statistics(
     filter_eps: float,
     threads: int,
 ) -> tuple[torch.Tensor, ...]:
-    if topk > 0:
-        raise UnsupportedError(f"row_statistics: topk is {topk} and hidden is on {hidden.device}; expected 0 there, or the CPU")
     options = map, cap, scale, ignore_index, workspace, 0.0  # a filter is the backward's
     head = _head_of("row_statistics", hidden, weight, targets, bias, factor, *options)
     out = empty_statistics(hidden, 0, 0)
     names = [name for i, name in enumerate(_head.CORE_STATISTICS) if want >> i & 1]
     with _tiles.without_autocast(hidden):
-        found = _tiles.statistics(head, bool({"mean", "second_moment", "expected"} & set(names)), CudaKernels())
+        found = _tiles.statistics(head, bool({"mean", "second_moment", "expected"} & set(names)), CudaKernels(), topk)
+    out[-2:] = found["top_values"], found["top_indices"]
     for i, name in enumerate(_head.CORE_STATISTICS):
         if name in names:
             out[i] = found[name].clone() if name == "target" else found[name]  # the sums that it is a part of may go

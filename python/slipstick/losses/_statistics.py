@@ -118,7 +118,7 @@ def row_statistics(
         softcap and filter_eps are numbers: a tensor that asks for a gradient is refused.
     Raises:
         TypeError: dtypes differ or are none of those above. IndexError: a target is no class. ValueError: shapes do not fit, an option is out
-        of range, "target" is wanted without targets. UnsupportedError: on CUDA, topk or filter_eps is asked for, or 16 bits of a torch before 2.8.
+        of range, "target" is wanted without targets. UnsupportedError: on CUDA, filter_eps is asked for, or 16 bits of a torch before 2.8.
     Notes:
         Sums over the width are taken in float32 in blocks of 256 (float64 for float64), the sums of a row merged in float64; see
         ERROR_BOUNDS. lse - target >= 0 always. NaN in a row gives NaN in that row only (argmax and topk are

@@ -76,6 +76,9 @@ class RowKernels(Protocol):
     def add_statistics(self, tile: Tile, first: bool, everything: bool, sums: torch.Tensor, argmax: torch.Tensor) -> None:
         """Adds a tile to sums (6, rows) float64 and argmax (rows,), see slipstick/losses_cuda.h."""
 
+    def add_tops(self, tile: Tile, first: bool, values: torch.Tensor, indices: torch.Tensor) -> None:
+        """Adds a tile to the sorted lists of the largest logits, (rows, topk) float64 and int64."""
+
     def form_gradient(self, tile: Tile, coefficients: Coefficients, out: torch.Tensor) -> None:
         """The gradient by the products, into out of their shape: themselves, or bfloat16."""
 
@@ -108,18 +111,22 @@ def tile_shape(rows: int, vocabulary: int, bytes_of_logit: int, workspace: int) 
     return (some // MANY_ROWS * MANY_ROWS or some), columns
 
 
-def statistics(head: TiledHead, everything: bool, kernels: RowKernels) -> dict[str, torch.Tensor]:
-    """By name, (rows,) in float64 (argmax int64). everything: mean, second_moment and expected too."""
+def statistics(head: TiledHead, everything: bool, kernels: RowKernels, topk: int = 0) -> dict[str, torch.Tensor]:
+    """By name, (rows,) in float64 (argmax int64), top_values and top_indices (rows, topk). everything: mean, second_moment and expected too."""
     hidden, weight = head.hidden, head.weight
     rows, vocabulary = hidden.shape[0], weight.shape[0]
     sums = torch.empty(6, rows, dtype=torch.float64, device=hidden.device)
     argmax = torch.empty(rows, dtype=torch.int64, device=hidden.device)
+    top_values = torch.empty(rows, topk, dtype=torch.float64, device=hidden.device)
+    top_indices = torch.empty(rows, topk, dtype=torch.int64, device=hidden.device)
     high, wide = tile_shape(rows, vocabulary, head.sum_type.itemsize, head.workspace)
     for columns in _steps(vocabulary, wide):
         for some in _steps(rows, high):
             products = multiply(hidden[some], weight[columns].T)
             tile = Tile(head, some, columns, products)
             kernels.add_statistics(tile, columns.start == 0, everything, sums[:, some], argmax[some])
+            if topk > 0:
+                kernels.add_tops(tile, columns.start == 0, top_values[some], top_indices[some])
             del tile, products  # before the next one is made
     maximum, total, weighted, first, second, target = sums
     found = {
@@ -130,10 +137,15 @@ def statistics(head: TiledHead, everything: bool, kernels: RowKernels) -> dict[s
         "expected": maximum + weighted / total,
         "maximum": torch.where(total.isnan(), total, maximum),
         "argmax": argmax,
+        "top_values": top_values,
+        "top_indices": top_indices,
     }
     ignored = head.ignored()
     if ignored is not None:
-        found = {name: x.masked_fill(ignored, -1 if name == "argmax" else 0) for name, x in found.items()}
+        found = {
+            name: x.masked_fill(ignored if x.ndim == 1 else ignored[:, None], 0 if x.dtype.is_floating_point else -1)
+            for name, x in found.items()
+        }
     return found
 
 

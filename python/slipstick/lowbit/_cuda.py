@@ -1,5 +1,5 @@
 """The operators of _torch.py for CUDA tensors, by slipstick._cuda. Results and workspace are torch's; kernels join torch's current stream of the
-tensor's device; the host waits for it only where encode must refuse NaN.
+tensor's device; the host waits for it only where encode must refuse NaN, and for the numbers of statistics.
 """
 
 from __future__ import annotations
@@ -125,6 +125,20 @@ def _matmul(a: torch.Tensor, b: torch.Tensor, accumulate: str, round_every: int,
     sizes = (a.shape[0], a.shape[1], b.shape[1])
     _kernels.matmul(_place(a), accumulator, mode, round_every, a.data_ptr(), b.data_ptr(), product.data_ptr(), *sizes)
     return product
+
+
+def statistics(x: torch.Tensor, fmt: Format, mode: int, random: Random, out: torch.Tensor | None) -> dict[str, Any]:
+    """What _core.statistics returns. out: like x, takes the results."""
+    plain = _on_cuda("statistics", x)
+    target = None if out is None else torch.empty_like(plain, memory_format=torch.contiguous_format)
+    count = plain.numel()
+    found = torch.empty(_kernels.statistics_bytes(count), dtype=torch.uint8, device=x.device)
+    addresses = plain.data_ptr(), _address(target), count, found.data_ptr()
+    _kernels.statistics(_place(x), _format(fmt, x), mode, *random, DTYPES[x.dtype], *addresses)
+    if out is not None and target is not None:
+        out.detach().copy_(target)
+    on_host = found.cpu()
+    return _kernels.merged_statistics(on_host.data_ptr(), count)
 
 
 def register(library: torch.library.Library) -> None:

@@ -65,10 +65,10 @@ def statistics(
     """Statistics of quantize(x, fmt, ...), whose result goes to `out` in the same pass if that is given.
 
     Args:
-        As quantize takes them; fmt without scales.
+        As quantize takes them, tensors on CUDA included; fmt without scales.
     Notes:
         float64 is counted as the float32 that quantize rounds from (rounded to odd). Sums are of float64, in an order that depends neither on
-        threads nor on the instruction set, so that they are equal bit for bit.
+        threads nor on the instruction set nor, for tensors on CUDA, on the device, so that they are equal bit for bit.
     """
     form = format(fmt)
     if not isinstance(form, Format):
@@ -91,6 +91,13 @@ def _of_tensor(x: Any, form: Format, mode: int, random: tuple[int, int, int], ou
     from . import _torch
 
     _torch._check_float("statistics", x)
+    _torch._require_device("statistics", x)
+    if x.device.type == "cuda":
+        from . import _cuda
+
+        if out is not None:
+            _torch._check_out("statistics", x, out, x.dtype)
+        return _made(_cuda.statistics(x, form, mode, random, out))
     plain = _torch._on_cpu("statistics", x)
     target = None
     if out is not None:

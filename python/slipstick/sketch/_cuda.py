@@ -1,4 +1,4 @@
-"""`lstsq` and the sparse `sketch` of CUDA tensors: passes over A on its device, by torch's products and slipstick._cuda; small dense work, and what is
+"""`lstsq`, `sketch` and `kronecker_sketch` of CUDA tensors: passes over A on its device, by torch's products and slipstick._cuda; small dense work, and what is
 decided by it, on the host as for arrays. Needs torch.
 
 Sums are in float64 and in the order of blocks of rows that the shape alone decides: the same bits in every run.
@@ -20,6 +20,7 @@ from . import _arguments
 from ._problem import Array, Problem
 
 BLOCK_BYTES = 1 << 28  # of A in float64 that one product reads
+KINDS = ("sjlt", "srht", "gaussian", "gaussian_pooled", "tensor_left", "tensor_right")  # in the order of sketch.h
 TAME = 1e100  # magnitudes up to it, and down to its reciprocal, whose squares QR on a device can take
 
 
@@ -34,23 +35,42 @@ def _place(x: torch.Tensor) -> tuple[int, int]:
     return x.device.index, torch.cuda.current_stream(x.device).cuda_stream
 
 
-def sjlt(
+def applied(
     where: str,
     A: torch.Tensor,  # noqa: N803
     scale: torch.Tensor | None,
+    kind: str,
     seed: int,
     rows: int,
     nonzeros: int,
     first_row: int,
 ) -> torch.Tensor:
     """S A of a matrix of float32 or float64, float64 (rows, d) on its device. scale: (n,) float64 without gaps."""
-    of = kernels(where, A)
+    of, number = kernels(where, A), KINDS.index(kind)
     n, d = A.shape
-    workspace = torch.empty(of.sjlt_bytes(rows, nonzeros, n, d), dtype=torch.uint8, device=A.device)
+    workspace = torch.empty(of.sketch_bytes(number, rows, nonzeros, n, d), dtype=torch.uint8, device=A.device)
     out = torch.empty(rows, d, dtype=torch.float64, device=A.device)
     to_scale = 0 if scale is None else scale.data_ptr()
     matrix = A.data_ptr(), A.dtype == torch.float32, n, d, A.stride(0), A.stride(1)
-    of.sjlt(_place(A), seed, rows, nonzeros, *matrix, to_scale, first_row, workspace.data_ptr(), out.data_ptr())
+    of.sketch(_place(A), number, seed, rows, nonzeros, *matrix, to_scale, first_row, workspace.data_ptr(), out.data_ptr())
+    return out
+
+
+def fused_residual(
+    where: str,
+    A: torch.Tensor,  # noqa: N803
+    b: torch.Tensor,
+    scale: torch.Tensor | None,
+    x: torch.Tensor,
+) -> torch.Tensor:
+    """A^T r and, last, r^T r for r = b - A x, float64 (d + 1,) on A's device, from one read of A. b: (n, 1); x: (d, 1) float64 without gaps."""
+    of, (n, d) = kernels(where, A), A.shape
+    workspace = torch.empty(of.residual_bytes(n, d), dtype=torch.uint8, device=A.device)
+    out = torch.empty(d + 1, dtype=torch.float64, device=A.device)
+    matrix = A.data_ptr(), A.dtype == torch.float32, n, d, A.stride(0), A.stride(1)
+    right = b.data_ptr(), b.dtype == torch.float32, b.stride(0)
+    to_scale = 0 if scale is None else scale.data_ptr()
+    of.residual(_place(A), *matrix, *right, to_scale, x.data_ptr(), workspace.data_ptr(), out.data_ptr())
     return out
 
 
@@ -95,21 +115,27 @@ class TensorProblem(Problem):
 
     def residual(self, x: Array) -> tuple[Array, Array]:
         on_device = self._on_device(x)
-        gradient, squares = torch.zeros_like(on_device), torch.zeros(x.shape[1], dtype=torch.float64, device=self.A.device)
-        for a, b in self._pieces():
-            rest = b - a @ on_device
-            gradient += a.T @ rest
-            squares += (rest * rest).sum(0)
+        if self.rights == 1 and self.A.stride(1) == 1 and self.columns <= kernels(self.where, self.A).RESIDUAL_MOST_COLUMNS:
+            found = fused_residual(self.where, self.A, self.b, self.scale, on_device).cpu().numpy()
+            of_rows, norms = found[:-1, None], found[-1:]
+        else:
+            of_rows, norms = self._residual_by_products(on_device)
         self.passes += 1
-        of_rows, norms = gradient.cpu().numpy(), squares.cpu().numpy()
         if self.ridge:
             of_rows -= self.ridge * x
             norms += self.ridge * np.sum(x * x, axis=0)
         return of_rows, norms
 
+    def _residual_by_products(self, x: torch.Tensor) -> tuple[Array, Array]:
+        gradient, squares = torch.zeros_like(x), torch.zeros(x.shape[1], dtype=torch.float64, device=self.A.device)
+        for a, b in self._pieces():
+            rest = b - a @ x
+            gradient += a.T @ rest
+            squares += (rest * rest).sum(0)
+        return gradient.cpu().numpy(), squares.cpu().numpy()
+
     def sketch(self, kind: str, rows: int, nonzeros: int) -> Array:
-        assert kind == "sjlt"
-        parts = [sjlt(self.where, x, self.scale, self.seed, rows, nonzeros, 0) for x in (self.A, self.b)]
+        parts = [applied(self.where, x, self.scale, kind, self.seed, rows, nonzeros, 0) for x in (self.A, self.b)]
         self.passes += 1
         return torch.cat(parts, 1).cpu().numpy()
 
@@ -207,9 +233,32 @@ def sketch(
 ) -> torch.Tensor:
     """S A, float64 on A's device."""
     kernels(where, A)
-    if kind != "sjlt":
-        raise UnsupportedError(f"{where}: kind is {kind!r} and A is on {A.device}; expected 'sjlt' or 'countsketch' there, or the CPU")
+    if kind in ("gaussian", "gaussian_pooled"):
+        raise UnsupportedError(
+            f"{where}: kind is {kind!r} and A is on {A.device}; expected 'srht', 'sjlt' or 'countsketch' there, or the CPU"
+        )
     of_rows = matrix(where, "A", A.detach(), (2,))
     if weights is not None and (not isinstance(weights, torch.Tensor) or weights.device != A.device):
         raise TypeError(f"{where}: weights is {type(weights).__name__}; expected a tensor on {A.device}, as A is one")
-    return sjlt(where, of_rows, row_scale(where, weights, of_rows.shape[0]), seed, rows, nonzeros, first_row)
+    return applied(where, of_rows, row_scale(where, weights, of_rows.shape[0]), kind, seed, rows, nonzeros, first_row)
+
+
+def kronecker_sketch(
+    where: str,
+    A1: torch.Tensor,  # noqa: N803
+    A2: torch.Tensor,  # noqa: N803
+    seed: int,
+    rows: int,
+    first_rows: tuple[int, int],
+) -> torch.Tensor:
+    """S (A1 (x) A2), float64 on their device."""
+    kernels(where, A1)
+    for name, x in (("A1", A1), ("A2", A2)):
+        if not isinstance(x, torch.Tensor) or x.device != A1.device:
+            on = x.device if isinstance(x, torch.Tensor) else type(x).__name__
+            raise TypeError(f"{where}: {name} is {on}; expected a tensor on {A1.device}, as A1 is one")
+    left, right = (
+        applied(where, matrix(where, name, x.detach(), (2,)), None, kind, seed, rows, 1, first)
+        for name, x, kind, first in (("A1", A1, "tensor_left", first_rows[0]), ("A2", A2, "tensor_right", first_rows[1]))
+    )
+    return float(np.sqrt(rows)) * (left[:, :, None] * right[:, None, :]).reshape(rows, -1)

@@ -41,7 +41,8 @@ def sketch(
 
     Args:
         A: (n, d), float32 or float64 in any memory order, or a SciPy sparse matrix, whose rows are made dense in chunks; NaN and infinity go where their row goes. A torch tensor on CUDA, with
-            slipstick-cu13, is sketched there: kinds "sjlt" and "countsketch", the signs and places of the CPU, sums that differ in the last bits.
+            slipstick-cu13, is sketched there: kind "srht" with the bits of a CPU that has FMA instructions; "sjlt" and "countsketch" with the
+            signs and places of the CPU, sums that differ in the last bits.
         kind: "srht": rows of the randomised Hadamard transform, sampled without replacement (Tropp 2011, arXiv:1011.1595), streamed: dense, any n,
             no padding in memory; chunks cost least when they begin and end at multiples of 512. "sjlt": `nonzeros` entries of +-1/sqrt(nonzeros) a row of A, one in each of as many bands (Kane and Nelson 2014,
             arXiv:1012.1577, block construction); "countsketch": one nonzero (Clarkson and Woodruff 2013, arXiv:1207.6365); "gaussian":
@@ -89,7 +90,7 @@ def kronecker_sketch(
     seed: int = 0,
     first_rows: tuple[int, int] = (0, 0),
     threads: int | None = None,
-) -> np.ndarray[Any, Any]:
+) -> Any:
     """S (A1 (x) A2), the Kronecker product, by a TensorSRHT, without forming the n1 n2 rows a1_i (x) a2_j: one read of A1 and of A2.
 
     S = P (H D1 (x) H D2) / sqrt(rows): signs and a randomised Hadamard transform of each factor, and `rows` pairs of their rows sampled with replacement
@@ -98,13 +99,13 @@ def kronecker_sketch(
     the whole (up to rounding), in any order and on any machine.
 
     Args:
-        A1: (n1, d1); A2: (n2, d2); each as A in `sketch`, sparse matrices included.
+        A1: (n1, d1); A2: (n2, d2); each as A in `sketch`, sparse matrices included; or both torch tensors on one CUDA device.
         rows: of the sketch; 4 d1 d2 to 16 d1 d2 for least squares.
         seed: 0 to 2^64 - 1.
         first_rows: global numbers of the first rows of A1 and A2, 0 to 2^63 - 1.
         threads: does not change a bit of the result.
     Returns:
-        float64 (rows, d1 d2), columns in the order of numpy.kron.
+        float64 (rows, d1 d2), columns in the order of numpy.kron; for tensors on CUDA, one there.
     Raises:
         TypeError, ValueError: as `sketch`.
     """
@@ -113,18 +114,13 @@ def kronecker_sketch(
     workers = _arguments.thread_count(where, threads)
     if not isinstance(first_rows, tuple | list) or len(first_rows) != 2:
         raise TypeError(f"{where}: first_rows is {first_rows!r}; expected two whole numbers")
+    first = _arguments.first_row(where, "first_rows[0]", first_rows[0]), _arguments.first_row(where, "first_rows[1]", first_rows[1])
+    if is_torch(A1) and A1.device.type == "cuda":
+        from . import _cuda
+
+        return _cuda.kronecker_sketch(where, A1, A2, key, count, first)
     left, right = (
-        _applied(
-            where,
-            kind,
-            key,
-            1,
-            _checked(where, name, A),
-            None,
-            _arguments.first_row(where, f"first_rows[{i}]", first_rows[i]),
-            count,
-            workers,
-        )
+        _applied(where, kind, key, 1, _checked(where, name, A), None, first[i], count, workers)
         for i, (kind, name, A) in enumerate((("tensor_left", "A1", A1), ("tensor_right", "A2", A2)))
     )
     return np.sqrt(count) * (left[:, :, None] * right[:, None, :]).reshape(count, -1)
