@@ -42,28 +42,46 @@ inline void pass(double* panel, int64_t distance, int64_t eighth) {
   }
 }
 
-// The first pass over the places [first, first + 8) of a strip.
-inline void first_pass(const HadamardStrip& strip, int64_t first, int64_t panels, double* work) {
-  const double* rows[8];
+// Whether the row that P puts at a place is at hand, and where it lies; if it is not, another row.
+inline bool at_hand(const HadamardStrip& strip, int64_t place) {
+  return strip.sources[place] >= strip.first && strip.sources[place] < strip.end;
+}
+inline const double* row_at(const HadamardStrip& strip, int64_t place) {
+  return strip.data + (at_hand(strip, place) ? strip.sources[place] - strip.first : 0) * strip.stride;
+}
+
+// The first pass over the places [first, first + 8) of a strip. The rows of the eight places that follow are prefetched line by line meanwhile: in
+// their permuted order nothing foresees them.
+inline void first_pass(const HadamardStrip& strip, int64_t first, double* work) {
+  const int64_t following = first + 8 < kHadamardRows ? first + 8 : first;
+  const double *rows[8], *ahead[8];
   F64 signs[8];
   for (int k = 0; k < 8; ++k) {
-    const int32_t source = strip.sources[first + k];
-    const bool inside = source >= strip.first && source < strip.end;
-    rows[k] = strip.data + (inside ? source - strip.first : 0) * strip.stride;
-    signs[k] = F64::all(inside ? strip.signs[first + k] : 0.0);
+    rows[k] = row_at(strip, first + k);
+    ahead[k] = row_at(strip, following + k);
+    signs[k] = F64::all(at_hand(strip, first + k) ? strip.signs[first + k] : 0.0);
   }
-  const int64_t columns = strip.columns;
-  for (int64_t j = 0; j < panels * kPanel; j += kLanes) {
-    F64 x[8];
-    if (j + kLanes <= columns) {
-      for (int k = 0; k < 8; ++k) x[k] = signs[k] * F64::load(rows[k] + j);
-    } else {
-      for (int k = 0; k < 8; ++k) x[k] = j < columns ? signs[k] * F64::load_first(rows[k] + j, columns - j, 0.0) : F64::all(0.0);
+  const auto transform_columns = [&](int64_t j, double* at, auto load) {
+    for (int v = 0; v < kVectors; ++v, j += kLanes, at += kLanes) {
+      F64 x[8];
+      for (int k = 0; k < 8; ++k) x[k] = load(k, j);
+      transform_8(x);
+      for (int k = 0; k < 8; ++k) x[k].store(at + k * kPanel);
     }
-    transform_8(x);
-    double* at = work + first * kPanel + j / kPanel * kPanel * kHadamardRows + j % kPanel;
-    for (int k = 0; k < 8; ++k) x[k].store(at + k * kPanel);
+  };
+  const int64_t columns = strip.columns;
+  double* at = work + first * kPanel;
+  int64_t j = 0;
+  for (; j + kPanel <= columns; j += kPanel, at += kPanel * kHadamardRows) {
+    if (j * 8 % kLine == 0) {
+      for (int k = 0; k < 8; ++k) __builtin_prefetch(ahead[k] + j);
+    }
+    transform_columns(j, at, [&](int k, int64_t column) { return signs[k] * F64::load(rows[k] + column); });
   }
+  if (j == columns) return;
+  transform_columns(j, at, [&](int k, int64_t column) {
+    return column < columns ? signs[k] * F64::load_first(rows[k] + column, columns - column, 0.0) : F64::all(0.0);
+  });
 }
 
 // A share of the rows of a strip, that of panel p.
@@ -112,7 +130,7 @@ void hadamard(const HadamardStrip* strips, int64_t blocks, const HadamardStrip* 
   for (int64_t b = 0; b < blocks; ++b) {
     for (int64_t r = 0; r < kHadamardRows; r += 8) {
       prefetch(4 * 8);
-      first_pass(strips[b], r, panels, work + b * block_size);
+      first_pass(strips[b], r, work + b * block_size);
     }
   }
   for (int64_t p = 0; p < panels; ++p) {

@@ -56,6 +56,9 @@ struct Kernels {
   // follows, and of `later`, whole rows in the order of memory, are prefetched. work holds `rows` rows of a strip.
   void (*scatter)(const double* tile, int64_t stride, int64_t rows, int64_t columns, const Ahead& next, const Ahead& later,
                   const uint32_t* targets, double magnitude, int64_t nonzeros, double* work, double* sums);
+  // The same for one nonzero a row and whole rows of any width: sums[place] += +-row r, the sums of all columns of a place side by side, each row of them
+  // padded to kScatterPadding. A is read in the order of memory, which the hardware foresees.
+  void (*scatter_whole)(const double* tile, int64_t stride, int64_t rows, int64_t columns, const uint32_t* targets, double* sums);
   int64_t hadamard_panel;  // columns that are transformed together
   // t_b = H D_b P_b strip_b for up to kHadamardBlocks blocks; sums[p][j] += sum over b of sample_signs_b[j] * t_b[sampled[j]], in order of b, for
   // each panel p of hadamard_panel columns, sums [panels, samples, hadamard_panel]. The rows of `next`, as many strips, and `later` are prefetched as

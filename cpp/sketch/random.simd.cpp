@@ -104,6 +104,18 @@ void scatter(const double* tile, int64_t stride, int64_t rows, int64_t columns, 
   scatter_lines<static_cast<int>(kScatterColumns / kScatterPadding)>(to_do, targets);
 }
 
+void scatter_whole(const double* tile, int64_t stride, int64_t rows, int64_t columns, const uint32_t* targets, double* sums) {
+  constexpr double kSigns[] = {1.0, -1.0};
+  const int64_t width = (columns + kScatterPadding - 1) / kScatterPadding * kScatterPadding, whole = columns / kLanes * kLanes;
+  for (int64_t r = 0; r < rows; ++r, tile += stride) {
+    double* to = sums + (targets[r] >> 1) * width;
+    const F64 sign = F64::all(kSigns[targets[r] & 1]);
+    const auto add = [&](int64_t j, F64 values) { multiply_add(sign, values, F64::load(to + j)).store(to + j); };
+    for (int64_t j = 0; j < whole; j += kLanes) add(j, F64::load(tile + j));
+    if (whole < columns) add(whole, F64::load_first(tile + whole, columns - whole, 0.0));
+  }
+}
+
 // The rounds of base/random.cpp, one block a lane.
 void random_words(uint64_t seed, uint32_t purpose, uint64_t first, uint64_t step, int64_t count, uint32_t* out) {
   const U32 multiplier0 = U32::all(0xD2511F53u), multiplier1 = U32::all(0xCD9E8D57u);
@@ -184,8 +196,8 @@ void normals(const uint32_t* first, const uint32_t* second, int64_t count, doubl
 
 }  // namespace
 
-const Kernels kernels{SLIPSTICK_ISA_NAME, panel_columns(), kLanes,       pack,    add_gram,
-                      multiply,           add_product,     residual,     targets, scatter,
-                      hadamard_panel(),   hadamard,        random_words, normals};
+const Kernels kernels{SLIPSTICK_ISA_NAME, panel_columns(),  kLanes,   pack,         add_gram,
+                      multiply,           add_product,      residual, targets,      scatter,
+                      scatter_whole,      hadamard_panel(), hadamard, random_words, normals};
 
 }  // namespace slipstick::sketch::SLIPSTICK_ISA_NAMESPACE

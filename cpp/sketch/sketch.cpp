@@ -21,7 +21,8 @@ constexpr uint32_t kPurposeSjlt = 0x736a6c74, kPurposeGaussian = 0x67617573, kPu
 constexpr uint32_t kPurposeBlock = 0x73726874, kPurposeSample = 0x73616d70;
 // Of the left factor; those of the right one are 256 more.
 constexpr uint32_t kPurposeTensorBlock = 0x74656e62, kPurposeTensorSample = 0x74656e73;
-// Rows that go through one strip of columns in turn: the sums of all strips, 2 MiB for 256 columns, pass the caches once for all of them.
+// Rows that go through one strip of columns in turn: the sums of all strips, 2 MiB for 256 columns, pass the caches once for all of them. With one
+// nonzero a row there are no strips: the sums that whole rows meet are less than those.
 constexpr int64_t kScatterRows = 512;
 
 void check(const Sketch& parameters) {
@@ -82,12 +83,13 @@ void sketch_sparse(const Sketch& parameters, const Matrix& a, const Matrix& b, R
   const Kernels& kernels = active_kernels();
   const int64_t m = parameters.sketch_rows, a_width = padded(a.columns, kScatterPadding);
   const int64_t width = a_width + padded(b.columns, kScatterPadding);
+  const bool whole = parameters.nonzeros == 1;
   const Grid grid(a.rows, a.columns + b.columns, m * width);
   LargeTable<double> sums(static_cast<size_t>(grid.jobs * m * width), 0.0);
   parallel_for(grid.jobs, threads, [&](int64_t job) {
     std::vector<double> buffer;
     std::vector<uint32_t> targets(static_cast<size_t>(kScatterRows * parameters.nonzeros)), words(static_cast<size_t>(4 * kScatterRows));
-    LargeTable<double> work(static_cast<size_t>(kScatterRows * kScatterColumns));
+    LargeTable<double> work(static_cast<size_t>(whole ? 0 : kScatterRows * kScatterColumns));
     double* sum = sums.data() + job * m * width;
     for (int64_t first = grid.begin(job); first < grid.end(job); first += kScatterRows) {
       const int64_t end = std::min(first + kScatterRows, grid.end(job)), rows = end - first;
@@ -96,17 +98,22 @@ void sketch_sparse(const Sketch& parameters, const Matrix& a, const Matrix& b, R
         const Matrix& matrix = right ? b : a;
         if (matrix.columns == 0) continue;
         const Tile tile = load_tile(matrix, scale, first, rows, rows, buffer);
-        scatter_tile(kernels, parameters, tile, rows, matrix.columns, rows_ahead(matrix, end, std::min(end + kScatterRows, grid.end(job))),
-                     targets.data(), work.data(), sum + (right ? a_width * m : 0));
+        double* to = sum + (right ? a_width * m : 0);
+        if (whole) {
+          kernels.scatter_whole(tile.data, tile.stride, rows, matrix.columns, targets.data(), to);
+        } else {
+          scatter_tile(kernels, parameters, tile, rows, matrix.columns,
+                       rows_ahead(matrix, end, std::min(end + kScatterRows, grid.end(job))), targets.data(), work.data(), to);
+        }
       }
     }
   });
   add_jobs(sums.data(), grid.jobs, m * width);
-  const auto unpack = [&](const double* strips, int64_t columns, int64_t first) {
+  const auto unpack = [&](const double* from, int64_t columns, int64_t first) {
+    const int64_t padded_columns = padded(columns, kScatterPadding), strip_columns = whole ? padded_columns : kScatterColumns;
     for (int64_t j = 0; j < columns; ++j) {
-      const int64_t strip = j / kScatterColumns * kScatterColumns;
-      const int64_t strip_width = std::min(kScatterColumns, padded(columns, kScatterPadding) - strip);
-      for (int64_t i = 0; i < m; ++i) out[i * (a.columns + b.columns) + first + j] = strips[strip * m + i * strip_width + j - strip];
+      const int64_t strip = j / strip_columns * strip_columns, strip_width = std::min(strip_columns, padded_columns - strip);
+      for (int64_t i = 0; i < m; ++i) out[i * (a.columns + b.columns) + first + j] = from[strip * m + i * strip_width + j - strip];
     }
   };
   unpack(sums.data(), a.columns, 0);
