@@ -21,8 +21,8 @@ template <> struct ElementTraits<double> : Traits<uint64_t, double> {};
 
 template <typename T> struct LanesOf {
   typedef T Type __attribute__((vector_size(kVectorBytes)));
-  // As it lies in memory. With memcpy instead, GCC 12 keeps arrays of vectors in memory on v3 and copies them out in a loop of 16 bytes each.
-  typedef T InMemory __attribute__((vector_size(kVectorBytes), aligned(alignof(T)), may_alias));
+  // As it lies in memory, anywhere. With memcpy instead, GCC 12 keeps arrays of vectors in memory on v3 and copies them out in a loop of 16 bytes each.
+  typedef T InMemory __attribute__((vector_size(kVectorBytes), aligned(1), may_alias));
 };
 
 template <typename T> struct Vec {

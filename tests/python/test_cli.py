@@ -909,6 +909,15 @@ def test_values_that_do_not_fit_are_told_with_what_fits(transcript):
         $ slipstick compress -qz app.log
         2> slipstick: compress: unknown option -qz (similar: -q); see slipstick compress --help
         ? 2
+        $ slipstick compress -q=1 app.log
+        2> slipstick: compress: -q/--quiet: takes no value, but has '1'; see slipstick compress --help
+        ? 2
+        $ slipstick compress --help=3
+        2> slipstick: compress: -h/--help: takes no value, but has '3'; see slipstick compress --help
+        ? 2
+        $ slipstick compress --into '' app.log
+        2> slipstick: compress: --into: is empty; see slipstick compress --help
+        ? 2
         $ slipstick compress -o a.slip app.log app.log
         2> slipstick: compress: -o names one output but there are 2 inputs; see slipstick compress --help
         ? 2

@@ -148,3 +148,17 @@ def test_class_weights_of_bfloat16_are_summed_in_full(head):
     loss = losses.linear_cross_entropy(hidden, weight, targets, class_weight=factors, label_smoothing=0.1)
     wanted = torch.nn.functional.cross_entropy(hidden @ weight.T, targets, weight=factors.double(), label_smoothing=0.1)
     assert loss.item() == pytest.approx(wanted.item(), rel=1e-12)
+
+
+def test_hidden_that_holds_other_numbers_than_its_memory(head):
+    hidden, weight, targets = head
+    wanted = losses.linear_cross_entropy(-hidden, weight, targets)
+    assert torch.equal(losses.linear_cross_entropy(torch._neg_view(hidden), weight, targets), wanted)
+    nothing = losses.linear_cross_entropy(torch._efficientzerotensor(6, 8), weight, targets)
+    assert torch.allclose(nothing, torch.tensor(11.0).log())
+
+
+@pytest.mark.parametrize("argument", ["label_smoothing", "z_loss", "softcap"])
+def test_a_tensor_of_two_is_no_number(head, argument):
+    with pytest.raises((TypeError, ValueError), match=argument):
+        losses.linear_cross_entropy(*head, **{argument: torch.ones(2)})

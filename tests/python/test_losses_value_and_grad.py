@@ -324,3 +324,48 @@ def test_rows_that_do_not_count_get_no_gradient_and_no_warning():
             for each in wanted:
                 assert np.array_equal(got[each], wanted[each]), (name, each)
             assert not next(iter(got.values()))[arrays["targets"] == family.IGNORED].any(), name
+
+
+@pytest.mark.parametrize(
+    ("loss", "x", "expected"),
+    [
+        (lambda x: x[[0, 0, 1]].sum(), np.ones(3), [2, 1, 0]),
+        (lambda x: x.reshape(2, 2)[[0, 0], [1, 1]].sum(), np.ones(4), [0, 2, 0, 0]),
+        (lambda x: np.sqrt(np.maximum(x, 0)).sum(), np.array([-1.0, 4.0]), [0, 0.25]),
+        (lambda x: (np.array([0.0, 2.0]) ** x).sum(), np.ones(2), [0, 2 * np.log(2)]),
+        (lambda x: np.where(x > 0, x, 0 * x).sum(), np.array([-1.0, 1.0]), [0, 1]),
+    ],
+    ids=[
+        "a list of rows",
+        "lists of rows and columns",
+        "an infinite slope that is not taken",
+        "powers of 0",
+        "a choice by the array itself",
+    ],
+)
+def test_corners_have_the_gradients_of_torch(loss, x, expected):
+    assert np.allclose(losses.value_and_grad(loss, x)[1]["x"], expected)
+
+
+def test_gradients_are_the_callers_own():
+    x, y = np.ones(3), np.ones(3)
+    of_sum = losses.value_and_grad(lambda x, y: np.exp(x + y).sum(), x, y)[1]
+    assert not np.shares_memory(of_sum["x"], of_sum["y"])
+    plain = losses.value_and_grad(lambda x: x.sum(), x)[1]["x"]
+    plain *= 2
+    assert np.array_equal(plain, 2 * np.ones(3)) and np.array_equal(x, np.ones(3))
+    places = np.array([0, 1])
+
+    def changes_its_index(x):
+        total = x[places].sum()
+        places[:] = 2
+        return total
+
+    assert np.array_equal(losses.value_and_grad(changes_its_index, x)[1]["x"], [1, 1, 0])
+
+
+def test_what_would_lose_a_gradient_is_refused():
+    with pytest.raises(TypeError, match="q is differentiated already"):
+        losses.value_and_grad(lambda x: losses.value_and_grad(lambda q: (q**2).sum(), x)[0], np.ones(2))
+    with pytest.raises(ValueError, match="no argument of loss"):
+        losses.value_and_grad(lambda *x: x[0].sum(), np.ones(2))

@@ -253,3 +253,19 @@ def test_the_default_dtype_of_torch_changes_nothing(default):
         torch.set_default_dtype(torch.float32)
     for x, y in zip(got, want, strict=True):
         assert x.dtype == y.dtype and torch.equal(x, y)
+
+
+def test_the_default_device_of_torch_changes_nothing():
+    x = sample(2, 32)
+    expected = lowbit.encode(x, "e4m3fn"), lowbit.encode(x, "mxfp4").codes, lowbit.matmul(x, x.T, accumulate="fp16")
+    decoded = lowbit.decode(expected[0], "e4m3fn")
+    with torch.device("meta"):
+        found = lowbit.encode(x, "e4m3fn"), lowbit.encode(x, "mxfp4").codes, lowbit.matmul(x, x.T, accumulate="fp16")
+        again = lowbit.decode(expected[0], "e4m3fn")
+    assert all(torch.equal(one, other) for one, other in zip((*expected, decoded), (*found, again), strict=True))
+
+
+def test_tensors_that_hold_other_numbers_than_their_memory():
+    x = sample(8)
+    assert torch.equal(lowbit.quantize(torch._neg_view(x), "e4m3fn"), lowbit.quantize(-x, "e4m3fn"))
+    assert torch.equal(lowbit.quantize(torch._efficientzerotensor(8), "e4m3fn"), torch.zeros(8))

@@ -137,11 +137,11 @@ def _run(name: str, words: list[str]) -> int:
 
 
 def _overview() -> str:
-    from ._help import HELP_WIDTH, entry, fold
+    from ._help import HELP_WIDTH, entry
 
     width = _messages.line_width(HELP_WIDTH)
     verbs, options = ("".join(entry(name, (text,), width) for name, text in each.items()) for each in (_verbs.SUMMARIES, OPTIONS))
-    return OVERVIEW.format(purpose=fold(PURPOSE, width), verbs=verbs, options=options, status=fold(STATUS, width))
+    return OVERVIEW.format(purpose=_messages.fold(PURPOSE, width), verbs=verbs, options=options, status=_messages.fold(STATUS, width))
 
 
 def _flush_stdout() -> None:

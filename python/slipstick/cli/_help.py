@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ._messages import line_width
+from ._messages import fold, line_width
 from ._parser import Option, Verb, help_option
 
 TYPE_CHECKING = False  # see slipstick/__init__.py
@@ -45,16 +45,6 @@ def entry(names: str, paragraphs: Sequence[str], width: int) -> str:
     text = "".join(fold(paragraph, width, indent=" " * column) for paragraph in paragraphs if paragraph)
     names = f"  {names}"
     return names + text[len(names) :] if len(names) <= column - 2 else f"{names}\n{text}"
-
-
-def fold(text: str, width: int, indent: str = "") -> str:
-    """A paragraph in lines of at most width characters, each ended; words such as --after stay whole."""
-    lines = [""]
-    for word in text.split():
-        if lines[-1] and len(f"{indent}{lines[-1]} {word}") > width:
-            lines.append("")
-        lines[-1] += f" {word}" if lines[-1] else word
-    return "".join(f"{indent}{line}\n" for line in lines)
 
 
 def _indent(text: str) -> str:

@@ -43,6 +43,16 @@ def display(path: str) -> str:
     return "".join(shown)
 
 
+def fold(text: str, width: int, indent: str = "") -> str:
+    """A paragraph in lines of at most width characters, each ended; words such as --after stay whole."""
+    lines = [""]
+    for word in text.split():
+        if lines[-1] and len(f"{indent}{lines[-1]} {word}") > width:
+            lines.append("")
+        lines[-1] += f" {word}" if lines[-1] else word
+    return "".join(f"{indent}{line}\n" for line in lines)
+
+
 def is_terminal(stream: Any) -> bool:
     try:
         return bool(stream.isatty())

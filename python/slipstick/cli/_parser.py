@@ -125,11 +125,13 @@ def parse(verb: Verb, words: Sequence[str]) -> Arguments:
             arguments.operands.append(word)
         else:
             for name, value in _split(word, options):
-                if name in helps:
+                if name in helps and value is None:
                     arguments.help = name
                     return arguments
+                if name in helps:
+                    raise help_option(verb).complaint(f"takes no value, but has {value!r}")
                 if name not in options:
-                    raise UsageError(f"unknown option {display(word.split('=')[0])}{_hint(word, verb)}")
+                    raise UsageError(f"unknown option {display(word.split('=')[0] if name != '-=' else word)}{_hint(word, verb)}")
                 option = options[name]
                 setattr(arguments, option.attribute, _value(option, value, left))
     return arguments
@@ -145,6 +147,9 @@ def _split(word: str, options: dict[str, Option]) -> Iterator[tuple[str, str | N
         name = "-" + letter
         if name in options and options[name].metavar:
             yield name, word[at:].removeprefix("=") if word[at:] else None
+            return
+        if word[at : at + 1] == "=":  # a value that none was asked for
+            yield name, word[at + 1 :]
             return
         yield name, None
 

@@ -38,7 +38,7 @@ slipstick cat app.log.slip | less          read it again"""
 
 
 RECURSIVE = Option(("-r", "--recursive"), "pack the files in folders")
-INTO = Option(("--into",), "pack all inputs into the archive OUT", metavar="OUT")
+INTO = Option(("--into",), "pack all inputs into the archive OUT", metavar="OUT", parse=_options.parse_filled)
 
 
 def run(arguments: Arguments) -> int:

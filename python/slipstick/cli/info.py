@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 
 from . import _files, _unpack
-from ._messages import Complaint, UsageError, display, line_width, say
-from ._parser import Option, Verb, fold
+from ._messages import Complaint, UsageError, display, fold, line_width, say
+from ._parser import Option, Verb
 
 TYPE_CHECKING = False  # see slipstick/__init__.py
 if TYPE_CHECKING:
@@ -112,7 +112,11 @@ def _table(head: tuple[str, ...], rows: list[tuple[str, ...]], width: int) -> li
     lines = []
     for *figures, name in (head, *rows):
         line = "  " + " ".join(figure.rjust(wide) for figure, wide in zip(figures, widths))
-        lines += [f"{line}  {name}"] if beside else [*fold(name, width, "  ").splitlines(), f"  {line}" if len(line) + 2 <= width else line]
+        if beside:
+            lines.append(f"{line}  {name}")
+            continue
+        above = [f"  {name}"] if len(name) + 2 <= width else fold(name, width, "  ").splitlines()
+        lines += [*above, f"  {line}" if len(line) + 2 <= width else line]
     return lines
 
 

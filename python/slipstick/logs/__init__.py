@@ -31,17 +31,19 @@ LEVELS: tuple[str, ...] = tuple(_core.level_names())
 """The levels from the fastest to the smallest."""
 
 
-def __getattr__(name: str) -> Any:
-    # The command reads and writes its files otherwise, so these are imported when first used
-    if name == "Archive":
-        from ._archive import Archive
+if not TYPE_CHECKING:  # a checker would take every name for one of these
 
-        return Archive
-    if name == "open":
-        from ._file import open
+    def __getattr__(name: str) -> Any:
+        # The command reads and writes its files otherwise, so these are imported when first used
+        if name == "Archive":
+            from ._archive import Archive
 
-        return open
-    raise AttributeError(f"module 'slipstick.logs' has no attribute {name!r}")
+            return Archive
+        if name == "open":
+            from ._file import open
+
+            return open
+        raise AttributeError(f"module 'slipstick.logs' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

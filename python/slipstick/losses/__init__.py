@@ -57,22 +57,24 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name == "LinearCrossEntropy":  # a torch.nn.Module
-        from ._torch_cross_entropy import LinearCrossEntropy
+if not TYPE_CHECKING:  # a checker would take every name for one of these
 
-        return LinearCrossEntropy
-    if name in ("row_statistics_and_grad", "two_head_statistics_and_grad"):  # NumPy is imported when it is needed
-        from . import _numpy_gradients
+    def __getattr__(name: str) -> Any:
+        if name == "LinearCrossEntropy":  # a torch.nn.Module
+            from ._torch_cross_entropy import LinearCrossEntropy
 
-        return getattr(_numpy_gradients, name)
-    if name == "value_and_grad":
-        from ._value_and_grad import value_and_grad
+            return LinearCrossEntropy
+        if name in ("row_statistics_and_grad", "two_head_statistics_and_grad"):  # NumPy is imported when it is needed
+            from . import _numpy_gradients
 
-        return value_and_grad
-    if name in _family.FILES:
-        return _family.load(name)
-    raise AttributeError(f"module 'slipstick.losses' has no attribute {name!r}")
+            return getattr(_numpy_gradients, name)
+        if name == "value_and_grad":
+            from ._value_and_grad import value_and_grad
+
+            return value_and_grad
+        if name in _family.FILES:
+            return _family.load(name)
+        raise AttributeError(f"module 'slipstick.losses' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

@@ -72,7 +72,7 @@ def bias_name(hidden: str) -> str:
 
 def check_number(name: str, argument: str, value: Any, wanted: str, holds: Callable[[Any], bool]) -> None:
     """Raises where a scalar argument is no number or out of its range; `wanted` says what that is. NaN makes `holds` false."""
-    if not isinstance(value, (int, float)) and not is_torch(value):
+    if not isinstance(value, (int, float)) and not (is_torch(value) and value.numel() == 1):
         number(name, argument, value)
     if not holds(value) or (isinstance(value, int) and abs(value) >= BEYOND_FLOATS):
         raise ValueError(f"{name}: {argument} is {value}; expected {wanted}")

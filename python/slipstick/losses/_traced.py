@@ -44,6 +44,8 @@ class Traced(np.lib.mixins.NDArrayOperatorsMixin):
         raise TypeError("slipstick.losses: an array of value_and_grad where a plain one is needed, which would lose its gradient")
 
     def __getitem__(self, index: Any) -> Traced:
+        # A list is an array of places; what is in `index` may be changed later.
+        index = tuple(map(_own_index, index)) if isinstance(index, tuple) else _own_index(index)
         return Traced(self.value[index], (self,), lambda g: (_placed(g, index, self.value),))
 
     def astype(self, dtype: Any) -> Traced:
@@ -112,7 +114,7 @@ def pulled_back(result: Traced, gradient: Any, leaves: Sequence[Any]) -> list[An
                     gradients[source.order] = np.asarray(part, source.dtype)
                 else:
                     gradients[source.order] = gradients[source.order] + np.asarray(part, source.dtype)
-    return [gradients[leaf.order] if leaf.order in gradients else np.zeros(leaf.shape, leaf.dtype) for leaf in leaves]
+    return [np.array(gradients[leaf.order]) if leaf.order in gradients else np.zeros(leaf.shape, leaf.dtype) for leaf in leaves]
 
 
 # ---- elementwise: of the result's gradient, the result and the operands ------------------------------------------------------------------
@@ -122,10 +124,13 @@ _RULES: dict[Any, tuple[Callable[..., Any], ...]] = {
     np.subtract: (lambda g, out, x, y: g, lambda g, out, x, y: -g),
     np.multiply: (lambda g, out, x, y: g * y, lambda g, out, x, y: g * x),
     np.divide: (lambda g, out, x, y: g / y, lambda g, out, x, y: -g * (out / y)),
-    np.power: (lambda g, out, x, y: g * np.where(y == 0, 0, y * x ** (y - 1)), lambda g, out, x, y: g * (out * np.log(x))),
+    np.power: (
+        lambda g, out, x, y: g * np.where(y == 0, 0, y * x ** (y - 1)),
+        lambda g, out, x, y: g * np.where((x == 0) & (y >= 0), 0, out * np.log(x)),
+    ),
     np.logaddexp: (lambda g, out, x, y: g / (1 + np.exp(y - x)), lambda g, out, x, y: g / (1 + np.exp(x - y))),
-    np.minimum: (lambda g, out, x, y: g * _wins(x < y, x == y), lambda g, out, x, y: g * _wins(y < x, x == y)),
-    np.maximum: (lambda g, out, x, y: g * _wins(x > y, x == y), lambda g, out, x, y: g * _wins(y > x, x == y)),
+    np.minimum: (lambda g, out, x, y: _won(g, x < y, x == y), lambda g, out, x, y: _won(g, y < x, x == y)),
+    np.maximum: (lambda g, out, x, y: _won(g, x > y, x == y), lambda g, out, x, y: _won(g, y > x, x == y)),
     np.negative: (lambda g, out, x: -g,),
     np.absolute: (lambda g, out, x: g * np.sign(x),),
     np.square: (lambda g, out, x: g * (2 * x),),
@@ -139,8 +144,9 @@ _RULES: dict[Any, tuple[Callable[..., Any], ...]] = {
 }
 
 
-def _wins(better: Any, equal: Any) -> Any:
-    return better + 0.5 * equal
+def _won(g: Any, better: Any, equal: Any) -> Any:
+    """Nothing where the other one is taken, whatever g is there."""
+    return np.where(better, g, np.where(equal, 0.5 * g, 0))
 
 
 def _of_product(g: Any, x: Any, y: Any, left: bool) -> Any:
@@ -168,6 +174,10 @@ def _with_axes(g: Any, axis: Any, keepdims: bool) -> Any:
     return g if axis is None or keepdims else np.expand_dims(g, axis)
 
 
+def _own_index(index: Any) -> Any:
+    return np.array(index) if isinstance(index, list | np.ndarray) else index
+
+
 def _placed(g: Any, index: Any, like: Any) -> Any:
     """g at x[index], 0 elsewhere, sums where an element comes several times."""
     whole = np.zeros(like.shape, g.dtype)
@@ -191,6 +201,8 @@ def add_rows(whole: Any, index: Any, rows: Any) -> None:
 
 
 def _where(keep: Any, x: Any, y: Any) -> Any:
+    keep = untraced(keep)
+
     def pull(g: Any) -> list[Any]:
         sides = ((x, np.where(keep, g, 0)), (y, np.where(keep, 0, g)))
         return [_summed(part, side.shape) for side, part in sides if isinstance(side, Traced)]

@@ -20,7 +20,7 @@ _NAME = "value_and_grad"
 
 
 def value_and_grad(
-    loss: Callable[..., Any], *arguments: Any, by: Iterable[str] | None = None, **options: Any
+    loss: Callable[..., Any], /, *arguments: Any, by: Iterable[str] | None = None, **options: Any
 ) -> tuple[Any, dict[str, Any]]:
     """A loss of NumPy arrays and its gradients: for training without torch, with any loss of slipstick.losses.
 
@@ -52,8 +52,15 @@ def value_and_grad(
         raise TypeError(f"{_NAME}: loss is a {type(loss).__name__}; expected a function")
     bound = inspect.signature(loss).bind(*arguments, **options)
     given = _by_name(bound)
+    for name, x in given.items():
+        if isinstance(x, Traced):
+            raise TypeError(f"{_NAME}: {name} is differentiated already; expected a NumPy array, as there are no gradients of gradients")
     if by is None:
         names = [name for name, x in given.items() if isinstance(x, np.ndarray) and x.dtype.name in FORMATS]
+        if not names:
+            raise ValueError(
+                f"{_NAME}: no argument of loss is an array of floating-point numbers; expected one at least, not in *arguments"
+            )
     else:
         names = list(dict.fromkeys(_names(by)))
     for name in names:

@@ -51,9 +51,11 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name in ("Emulation", "Linear", "emulate"):
-        from . import _emulate
+if not TYPE_CHECKING:  # a checker would take every name for one of these
 
-        return getattr(_emulate, name)
-    raise AttributeError(f"module 'slipstick.lowbit' has no attribute {name!r}")
+    def __getattr__(name: str) -> Any:
+        if name in ("Emulation", "Linear", "emulate"):
+            from . import _emulate
+
+            return getattr(_emulate, name)
+        raise AttributeError(f"module 'slipstick.lowbit' has no attribute {name!r}")

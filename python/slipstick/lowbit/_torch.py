@@ -112,7 +112,7 @@ def _encode_cpu(x: torch.Tensor, format: str, rounding: str, seed: int, stream: 
     _check_float("encode", x)
     x = _on_cpu("encode", x)
     fmt, mode = Format.from_spec(format), _arrays.rounding_number("encode", rounding)
-    codes = torch.empty(x.shape, dtype=CODE_DTYPES[fmt.code_dtype])
+    codes = torch.empty(x.shape, dtype=CODE_DTYPES[fmt.code_dtype], device=x.device)
     random = (_unsigned(seed), stream, random_bits)
     _core.encode(fmt._core, mode, *random, DTYPES[x.dtype], x.data_ptr(), codes.data_ptr(), x.numel(), threads)
     return codes
@@ -135,7 +135,7 @@ def _decode_cpu(codes: torch.Tensor, format: str, dtype: torch.dtype, threads: i
     fmt = Format.from_spec(format)
     _check_codes(codes, fmt, dtype)
     codes = _on_cpu("decode", codes)
-    y = torch.empty(codes.shape, dtype=dtype)
+    y = torch.empty(codes.shape, dtype=dtype, device=codes.device)
     _core.decode(fmt._core, codes.data_ptr(), DTYPES[dtype], y.data_ptr(), codes.numel(), threads)
     return y
 
@@ -148,7 +148,7 @@ def _decode_fake(codes: torch.Tensor, format: str, dtype: torch.dtype, threads: 
 def _matmul_cpu(a: torch.Tensor, b: torch.Tensor, accumulate: str, round_every: int, rounding: str, threads: int) -> torch.Tensor:
     _arrays.check_operands("matmul", a, b)
     a, b = (_on_cpu("matmul", x) for x in (a, b))
-    product = torch.empty(a.shape[0], b.shape[1], dtype=torch.float32)
+    product = torch.empty(a.shape[0], b.shape[1], dtype=torch.float32, device=a.device)
     core = Format.from_spec(accumulate)._core if accumulate else None
     addresses, sizes = (a.data_ptr(), b.data_ptr(), product.data_ptr()), (a.shape[0], a.shape[1], b.shape[1])
     _core.matmul(core, _arrays.rounding_number("matmul", rounding), round_every, *addresses, *sizes, torch_thread_count(threads))
@@ -425,6 +425,6 @@ def _decode_scaled(fmt: Any, encoded: Any, dtype: torch.dtype, threads: int) -> 
 
         return _cuda.decode_scaled(fmt, codes, scales, encoded[2], dtype)
     codes, scales = (_on_cpu("decode", tensor) for tensor in (codes, scales))
-    y = torch.empty(codes.shape, dtype=dtype)
+    y = torch.empty(codes.shape, dtype=dtype, device=codes.device)
     run_decode(fmt, codes.data_ptr(), scales.data_ptr(), float(encoded[2]), DTYPES[dtype], y.data_ptr(), codes.shape, threads)
     return y
