@@ -228,9 +228,10 @@ def _add(total: list[Any], parts: list[Any]) -> None:
             whole += part
 
 
-def _places(out: list[Any]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def _places(out: list[Any]) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
     """What the core wants to know of gradients of both heads."""
-    return tuple(map(address, out[:3])), tuple(map(address, out[3:]))
+    hidden, weight, bias, other_hidden, other_weight, other_bias = map(address, out)
+    return (hidden, weight, bias), (other_hidden, other_weight, other_bias)
 
 
 def _gradients_of_divergence(
@@ -239,7 +240,8 @@ def _gradients_of_divergence(
     """out, written. by: the loss's derivatives by the arrays of that divergence, float64; fewer than there are arrays where they have none."""
     one, other = (head.core for head in found.heads)
     forward, reverse, lse, second_lse = map(address, found.divergences[kind])
-    by_all = tuple(address(each) for each in (*by, *(None,) * (4 - len(by))))
+    by_forward, by_reverse, by_lse, by_second_lse = map(address, (*by, *(None,) * (4 - len(by))))
+    by_all = (by_forward, by_reverse, by_lse, by_second_lse)
     _core.divergence_backward(one, other, kind, mixture, forward, reverse, lse, second_lse, by_all, *_places(out), budget, count)
     return out
 
