@@ -131,7 +131,7 @@ def parse(verb: Verb, words: Sequence[str]) -> Arguments:
                 if name in helps:
                     raise help_option(verb).complaint(f"takes no value, but has {value!r}")
                 if name not in options:
-                    raise UsageError(f"unknown option {display(word.split('=')[0] if name != '-=' else word)}{_hint(word, verb)}")
+                    raise UsageError(f"unknown option {display(name if word.startswith('--') else word)}{_hint(word, verb)}")
                 option = options[name]
                 setattr(arguments, option.attribute, _value(option, value, left))
     return arguments
