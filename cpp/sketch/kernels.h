@@ -29,8 +29,9 @@ struct HadamardStrip {
 // With more blocks the rows in flight leave the caches instead.
 constexpr int kHadamardBlocks = 2;
 
-// The sums of one band of a strip, those of a nonzero, stay in the first-level cache: 16 KiB for 8 nonzeros and 1024 rows of sketch.
-constexpr int64_t kScatterColumns = 16, kScatterPadding = 8;
+// The sums of one band of a strip, those of a nonzero, fit the first-level cache: 32 KiB for 8 nonzeros and 1024 rows of sketch. Narrower strips
+// spend more on targets and on lines that two of them share.
+constexpr int64_t kScatterColumns = 32, kScatterPadding = 8;
 
 struct Kernels {
   const char* isa;
@@ -53,9 +54,9 @@ struct Kernels {
   void (*targets)(const uint32_t* words, int64_t count, int32_t first, uint32_t size, uint32_t* out);
   // A strip of at most kScatterColumns columns of a tile: for each nonzero q and row r, sums[place] += +-magnitude * row r of the strip,
   // with place and sign in targets[q * rows + r]. A row of sums is the strip's columns padded to kScatterPadding. The rows of `next`, the strip that
-  // follows, and of `later`, whole rows in the order of memory, are prefetched. work holds `rows` rows of a strip.
+  // follows, and of `later`, whole rows in the order of memory, are prefetched.
   void (*scatter)(const double* tile, int64_t stride, int64_t rows, int64_t columns, const Ahead& next, const Ahead& later,
-                  const uint32_t* targets, double magnitude, int64_t nonzeros, double* work, double* sums);
+                  const uint32_t* targets, double magnitude, int64_t nonzeros, double* sums);
   // The same for one nonzero a row and whole rows of any width: sums[place] += +-row r, the sums of all columns of a place side by side, each row of them
   // padded to kScatterPadding. A is read in the order of memory, which the hardware foresees.
   void (*scatter_whole)(const double* tile, int64_t stride, int64_t rows, int64_t columns, const uint32_t* targets, double* sums);

@@ -31,25 +31,19 @@ struct Scatter {
   Ahead next, later;
   double magnitudes[2];
   int64_t nonzeros;
-  double *work, *sums;
+  double* sums;
 };
 
-// Rows [first, end) to their targets of some nonzeros. The first time they come from where they lie and are also kept in `work`, close together.
-template <int vectors, int bands, bool first_time>
-void scatter_rows(const Scatter& to_do, int64_t first, int64_t end, const uint32_t* targets) {
+// Rows [first, end) to their targets of some nonzeros.
+template <int vectors, int bands> void scatter_rows(const Scatter& to_do, int64_t first, int64_t end, const uint32_t* targets) {
   constexpr int64_t kWidth = vectors * kLanes;
   // Local, as every store could change what is in memory.
   const double *tile = to_do.tile + first * to_do.stride, magnitudes[] = {to_do.magnitudes[0], to_do.magnitudes[1]};
   const int64_t stride = to_do.stride, rows = to_do.rows, columns = to_do.columns;
-  double *kept = to_do.work + first * kWidth, *sums = to_do.sums;
-  for (int64_t r = first; r < end; ++r, tile += stride, kept += kWidth) {
+  double* sums = to_do.sums;
+  for (int64_t r = first; r < end; ++r, tile += stride) {
     F64 values[vectors];
-    if constexpr (first_time) {
-      load_row(tile, columns, values);
-      for (int v = 0; v < vectors; ++v) values[v].store(kept + v * kLanes);
-    } else {
-      for (int v = 0; v < vectors; ++v) values[v] = F64::load(kept + v * kLanes);
-    }
+    load_row(tile, columns, values);
     for (int q = 0; q < bands; ++q) {
       const uint32_t target = targets[q * rows + r];
       double* to = sums + (target >> 1) * kWidth;
@@ -69,11 +63,7 @@ template <int vectors, int bands> void scatter_bands(const Scatter& to_do, int64
       for (int64_t line = 0; line < lines; ++line) __builtin_prefetch(to_do.next.data + r * to_do.next.stride + line * kLine, 0, 2);
     }
     prefetch_share(to_do.later, before, after, all);
-    if (q == 0) {
-      scatter_rows<vectors, bands, true>(to_do, first, end, targets);
-    } else {
-      scatter_rows<vectors, bands, false>(to_do, first, end, targets);
-    }
+    scatter_rows<vectors, bands>(to_do, first, end, targets);
   }
 }
 
@@ -99,8 +89,8 @@ template <int lines> void scatter_lines(const Scatter& to_do, const uint32_t* ta
 }
 
 void scatter(const double* tile, int64_t stride, int64_t rows, int64_t columns, const Ahead& next, const Ahead& later,
-             const uint32_t* targets, double magnitude, int64_t nonzeros, double* work, double* sums) {
-  const Scatter to_do{tile, stride, rows, columns, next, later, {magnitude, -magnitude}, nonzeros, work, sums};
+             const uint32_t* targets, double magnitude, int64_t nonzeros, double* sums) {
+  const Scatter to_do{tile, stride, rows, columns, next, later, {magnitude, -magnitude}, nonzeros, sums};
   scatter_lines<static_cast<int>(kScatterColumns / kScatterPadding)>(to_do, targets);
 }
 

@@ -21,9 +21,10 @@ constexpr uint32_t kPurposeSjlt = 0x736a6c74, kPurposeGaussian = 0x67617573, kPu
 constexpr uint32_t kPurposeBlock = 0x73726874, kPurposeSample = 0x73616d70;
 // Of the left factor; those of the right one are 256 more.
 constexpr uint32_t kPurposeTensorBlock = 0x74656e62, kPurposeTensorSample = 0x74656e73;
-// Rows that go through one strip of columns in turn: the sums of all strips, 2 MiB for 256 columns, pass the caches once for all of them. With one
-// nonzero a row there are no strips: the sums that whole rows meet are less than those.
-constexpr int64_t kScatterRows = 512;
+// Rows that go through one strip of columns in turn: the sums of all strips, 2 MiB for 256 columns, pass the caches once for all of them. With more,
+// rows 2 KiB apart fill the sets of a second-level cache that they meet in. With one nonzero a row there are no strips: the sums that whole rows
+// meet are less than those.
+constexpr int64_t kScatterRows = 384;
 
 void check(const Sketch& parameters) {
   const auto refuse = [](const std::string& what) { throw Error(ErrorKind::invalid_argument, "sketch: " + what); };
@@ -51,7 +52,7 @@ void draw_targets(const Kernels& kernels, const Sketch& parameters, uint64_t fir
 
 // sums, [sketch_rows] rows for each strip of columns, += S tile.
 void scatter_tile(const Kernels& kernels, const Sketch& parameters, Tile tile, int64_t rows, int64_t columns, Ahead next,
-                  const uint32_t* targets, double* work, double* sums) {
+                  const uint32_t* targets, double* sums) {
   const double magnitude = 1.0 / std::sqrt(static_cast<double>(parameters.nonzeros));
   for (int64_t j = 0; j < columns; j += kScatterColumns) {
     const int64_t width = std::min(kScatterColumns, columns - j), following = j + kScatterColumns;
@@ -59,7 +60,7 @@ void scatter_tile(const Kernels& kernels, const Sketch& parameters, Tile tile, i
     if (following < columns) strip = {reinterpret_cast<const char*>(tile.data + following), tile.stride * 8, 0, rows};
     strip.bytes = std::min(kScatterColumns, following < columns ? columns - following : columns) * 8;
     kernels.scatter(tile.data + j, tile.stride, rows, width, strip, share_of(next, j, std::min(following, columns), columns), targets,
-                    magnitude, parameters.nonzeros, work, sums + j * parameters.sketch_rows);
+                    magnitude, parameters.nonzeros, sums + j * parameters.sketch_rows);
   }
 }
 
@@ -89,7 +90,6 @@ void sketch_sparse(const Sketch& parameters, const Matrix& a, const Matrix& b, R
   parallel_for(grid.jobs, threads, [&](int64_t job) {
     std::vector<double> buffer;
     std::vector<uint32_t> targets(static_cast<size_t>(kScatterRows * parameters.nonzeros)), words(static_cast<size_t>(4 * kScatterRows));
-    LargeTable<double> work(static_cast<size_t>(whole ? 0 : kScatterRows * kScatterColumns));
     double* sum = sums.data() + job * m * width;
     for (int64_t first = grid.begin(job); first < grid.end(job); first += kScatterRows) {
       const int64_t end = std::min(first + kScatterRows, grid.end(job)), rows = end - first;
@@ -103,7 +103,7 @@ void sketch_sparse(const Sketch& parameters, const Matrix& a, const Matrix& b, R
           kernels.scatter_whole(tile.data, tile.stride, rows, matrix.columns, targets.data(), to);
         } else {
           scatter_tile(kernels, parameters, tile, rows, matrix.columns,
-                       rows_ahead(matrix, end, std::min(end + kScatterRows, grid.end(job))), targets.data(), work.data(), to);
+                       rows_ahead(matrix, end, std::min(end + kScatterRows, grid.end(job))), targets.data(), to);
         }
       }
     }
