@@ -2,6 +2,7 @@
 # autograd gives for tensors; by a function of the user's own, too. Oracles: torch through the same losses, and differences of values.
 from __future__ import annotations
 
+import collections
 import inspect
 
 import losses_family_cases as family
@@ -236,7 +237,15 @@ def test_losses_of_whole_answers_and_formulas_of_numpy_have_gradients():
             x[0, :2] @ y[:2],
         )
         ends = xp.minimum(z, 0.3 * z.T), xp.maximum(z, z.T - 1), xp.logaddexp(z, z.T), 2.0 ** xp.tanh(z), xp.clip(z, -0.5, 0.5)
-        total = sum(part.mean() for part in parts) + sum((part * part).sum(0).sum() for part in (*ends, *stacks))
+        products = (
+            xp.einsum("ij,jk,lk->il", z, z, x[:4]),
+            xp.einsum("ij -> j", z),
+            xp.einsum("ij,k->ik", z, x[0]),
+            xp.einsum("...ij,jk->...ik", xp.stack([x, y], 0), z),
+        )
+        extremes = xp.amax(z, 0), xp.amin(z, (0, 1)), z.max() * z, xp.clip(z, min=-0.2), xp.clip(z, max=0.2)
+        total = sum((part * part).sum() for part in (*products, *extremes))
+        total = total + sum(part.mean() for part in parts) + sum((part * part).sum(0).sum() for part in (*ends, *stacks))
         folded = xp.where(z > 0, z, 0.1) + xp.flip(z, (1,)) * xp.einsum("ij,jk->ik", z, z)
         return (
             total + folded.cumsum(1)[:, 2:].sum((0, 1)) + (x[np.array([0, 0, -1])] * z[0, 0]).sum() + (x[x > 0] ** 3).sum() + (x[0] @ y[1])
@@ -265,6 +274,12 @@ def test_gradients_of_chosen_arguments_alone():
     assert gradients["hidden"].shape == hidden.shape
 
 
+def _adds_in_place(x):
+    total = x.sum()
+    total += x[0, 0]
+    return total
+
+
 def test_what_has_no_gradient_is_named():
     hidden, weight, _, targets = head()
     run, focal = losses.value_and_grad, losses.focal_loss
@@ -291,6 +306,20 @@ def test_what_has_no_gradient_is_named():
         (lambda: run(lambda x: np.sin(x).sum(), hidden), TypeError, "slipstick.losses: numpy.sin has no derivative; expected some of"),
         (lambda: run(lambda x: np.sort(x).sum(), hidden), TypeError, "slipstick.losses: numpy.sort has no derivative; expected some of"),
         (lambda: run(lambda x: np.add.reduce(x), hidden), TypeError, "slipstick.losses: numpy.add.reduce has no derivative"),
+        (lambda: run(lambda x: np.modf(x)[0].sum(), hidden), TypeError, "slipstick.losses: numpy.modf has no derivative"),
+        (
+            lambda: run(lambda x: np.einsum("ii->", x[:4]), hidden),
+            TypeError,
+            "slipstick.losses: numpy.einsum of 'ii->' has no derivative here",
+        ),
+        (
+            lambda: run(lambda x: np.einsum("ij,jk", x, x), hidden),
+            TypeError,
+            "slipstick.losses: numpy.einsum of 'ij,jk' has no derivative here",
+        ),
+        (lambda: run(lambda x: x.sum().item(), hidden), TypeError, r"slipstick.losses: item\(\) gives a plain number"),
+        (lambda: run(lambda x: float(x.sum()), hidden), TypeError, r"slipstick.losses: item\(\) gives a plain number"),
+        (lambda: run(_adds_in_place, hidden), TypeError, "slipstick.losses: numpy.add would change an array in place"),
         (lambda: run(lambda x: np.asarray(x).sum(), hidden), TypeError, "slipstick.losses: an array of value_and_grad where a plain one"),
         (
             lambda: run(lambda x: losses.row_statistics_and_grad(x, weight, upstream={})[0].lse.sum(), hidden),
@@ -345,6 +374,14 @@ def test_rows_that_do_not_count_get_no_gradient_and_no_warning():
 )
 def test_corners_have_the_gradients_of_torch(loss, x, expected):
     assert np.allclose(losses.value_and_grad(loss, x)[1]["x"], expected)
+
+
+def test_equal_extremes_share_a_gradient_and_tuples_keep_their_kind():
+    Result = collections.namedtuple("Result", ["loss", "largest"])
+    x = np.array([[1.0, 3.0, 3.0], [2.0, 2.0, 2.0]])
+    result, gradients = losses.value_and_grad(lambda x: Result(x.max(1).sum(), x.max(1, keepdims=True)), x)
+    assert isinstance(result, Result) and result.loss == 5 and np.array_equal(result.largest, [[3.0], [2.0]])
+    assert np.allclose(gradients["x"], [[0, 0.5, 0.5], [1 / 3, 1 / 3, 1 / 3]])
 
 
 def test_gradients_are_the_callers_own():

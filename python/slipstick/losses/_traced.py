@@ -64,13 +64,30 @@ class Traced(np.lib.mixins.NDArrayOperatorsMixin):
         pull = lambda g: (np.broadcast_to(_with_axes(g * share, axis, keepdims), self.shape),)  # noqa: E731
         return Traced(value, (self,), pull)
 
+    def max(self, axis: Any = None, keepdims: bool = False) -> Traced:
+        return _extremum(self, self.value.max(axis, keepdims=True), axis, keepdims)
+
+    def min(self, axis: Any = None, keepdims: bool = False) -> Traced:
+        return _extremum(self, self.value.min(axis, keepdims=True), axis, keepdims)
+
+    def item(self) -> Any:
+        raise TypeError(
+            "slipstick.losses: item() gives a plain number, which would lose its gradient; expected an array of one number as it is"
+        )
+
+    __float__ = __int__ = item
+
     def cumsum(self, axis: int) -> Traced:
         return Traced(self.value.cumsum(axis), (self,), lambda g: (np.flip(np.flip(g, axis).cumsum(axis), axis),))
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
         if method == "accumulate" and ufunc is np.logaddexp:
             return _log_cumulative_sum(*inputs, **options)
-        if method != "__call__" or options:
+        if method == "__call__" and isinstance(options.get("out", (None,))[0], Traced):
+            raise TypeError(
+                f"slipstick.losses: numpy.{ufunc.__name__} would change an array in place; expected x = x + y in place of x += y"
+            )
+        if method != "__call__" or options or ufunc.nout > 1:
             called = ufunc.__name__ if method == "__call__" else f"{ufunc.__name__}.{method}"
             given = f" with {', '.join(options)}" if options else ""
             raise TypeError(f"slipstick.losses: numpy.{called}{given} has no derivative")
@@ -210,19 +227,47 @@ def _where(keep: Any, x: Any, y: Any) -> Any:
     return Traced(np.where(keep, untraced(x), untraced(y)), tuple(side for side in (x, y) if isinstance(side, Traced)), pull)
 
 
-def _clip(x: Traced, low: Any, high: Any) -> Any:
+def _extremum(x: Traced, extremes: Any, axis: Any, keepdims: bool) -> Traced:
+    """The largest or smallest, a dimension of size 1 still where it was sought; equal ones share the gradient."""
+
+    def pull(g: Any) -> tuple[Any]:
+        found = x.value == extremes
+        g = g if keepdims else np.reshape(g, extremes.shape)
+        return (np.where(found, g / np.maximum(found.sum(axis, keepdims=True), 1), 0),)
+
+    return Traced(extremes if keepdims else extremes.squeeze(axis), (x,), pull)
+
+
+def _clip(x: Traced, a_min: Any = None, a_max: Any = None, *, min: Any = None, max: Any = None) -> Any:
     """Bounds are numbers."""
+    low, high = (min if a_min is None else a_min), (max if a_max is None else a_max)
     inside = ~(x.value < (-np.inf if low is None else low)) & ~(x.value > (np.inf if high is None else high))
     return Traced(np.clip(x.value, low, high), (x,), lambda g: (np.where(inside, g, 0),))
 
 
 def _einsum(subscripts: str, *operands: Any) -> Any:
-    """Of two operands without a sum over one of them alone."""
-    (first, second), into = subscripts.partition("->")[0].split(","), subscripts.partition("->")[2]
-    x, y = map(untraced, operands)
-    rules = (lambda g: np.einsum(f"{into},{second}->{first}", g, y), lambda g: np.einsum(f"{first},{into}->{second}", x, g))
+    """With the result's subscripts written out, and each of an operand's once in it; with '...', none of an operand alone."""
+    left, arrow, into = subscripts.replace(" ", "").partition("->")
+    names = left.split(",")
+    others = [[into, *names[:i], *names[i + 1 :]] for i in range(len(names))]
+    alone = [[letter for letter in each.strip(".") if not any(letter in other for other in others[i])] for i, each in enumerate(names)]
+    if not arrow or ("." in left and any(alone)) or any(len(set(each.strip("."))) < len(each.strip(".")) for each in names):
+        raise TypeError(
+            f"slipstick.losses: numpy.einsum of {subscripts!r} has no derivative here; expected '->', no subscript twice in an operand, "
+            "and with '...' none in one operand alone"
+        )
+    values = [untraced(operand) for operand in operands]
     traced = [i for i, operand in enumerate(operands) if isinstance(operand, Traced)]
-    return Traced(np.einsum(subscripts, x, y), tuple(operands[i] for i in traced), lambda g: [rules[i](g) for i in traced])
+
+    def of_operand(g: Any, i: int) -> Any:
+        kept = "".join(letter for letter in names[i] if letter not in alone[i])
+        kept = kept if "." in kept or "." not in left else "..." + kept
+        part = np.einsum(f"{','.join(others[i])}->{kept}", g, *values[:i], *values[i + 1 :])
+        if alone[i]:
+            part = np.broadcast_to(np.expand_dims(part, [names[i].index(letter) for letter in alone[i]]), values[i].shape)
+        return _summed(part, values[i].shape)
+
+    return Traced(np.einsum(subscripts, *values), tuple(operands[i] for i in traced), lambda g: [of_operand(g, i) for i in traced])
 
 
 def _concatenate(parts: Sequence[Any], axis: int = 0) -> Any:
@@ -262,6 +307,8 @@ def _plain(function: Any) -> Any:
 
 
 _FUNCTIONS: dict[Any, Any] = {
+    np.amax: Traced.max,
+    np.amin: Traced.min,
     np.clip: _clip,
     np.concatenate: _concatenate,
     np.cumsum: Traced.cumsum,
@@ -269,7 +316,9 @@ _FUNCTIONS: dict[Any, Any] = {
     np.expand_dims: lambda x, axis: x.reshape(np.expand_dims(x.value, axis).shape),
     np.flip: lambda x, axis: Traced(np.flip(x.value, axis), (x,), lambda g: (np.flip(g, axis),)),
     np.full_like: _plain(np.full_like),
+    np.max: Traced.max,
     np.mean: Traced.mean,
+    np.min: Traced.min,
     np.reshape: Traced.reshape,
     np.stack: _stack,
     np.sum: Traced.sum,

@@ -75,12 +75,18 @@ def value_and_grad(
         raise ValueError(
             f"{_NAME}: the loss has shape {np.shape(untraced(value))}; expected one number, as reduction 'mean' and 'sum' give"
         )
-    plain = tuple(map(untraced, result)) if isinstance(result, tuple) else untraced(result)
+    plain = _plain_parts(result) if isinstance(result, tuple) else untraced(result)
     if isinstance(value, Traced):
         gradients = pulled_back(value, np.ones((), value.dtype), list(leaves.values()))
     else:
         gradients = [np.zeros(leaf.shape, leaf.dtype) for leaf in leaves.values()]
     return plain, dict(zip(leaves, gradients))
+
+
+def _plain_parts(result: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The arrays themselves, in a tuple of the same kind."""
+    parts = map(untraced, result)
+    return type(result)(*parts) if hasattr(result, "_fields") else tuple(parts)
 
 
 def _names(by: Any) -> Iterable[str]:
