@@ -1,4 +1,4 @@
-// Launches: the device of a call, the size of a grid, and CUDA's errors as ours.
+// Launches: the device of a call, the size of a grid, the number of a thread in it, and CUDA's errors as ours. Of files that nvcc compiles.
 #pragma once
 #include <cuda_runtime.h>
 
@@ -35,6 +35,10 @@ class OnDevice {
 };
 
 constexpr int kBlockThreads = 256;
+
+// Of a grid of such blocks along x, as grid_size makes one.
+__device__ inline int64_t this_thread() { return int64_t{blockIdx.x} * kBlockThreads + threadIdx.x; }
+__device__ inline int64_t all_threads() { return int64_t{gridDim.x} * kBlockThreads; }
 
 // Blocks for `threads` threads, at most as many as fill the device a few times over: kernels walk on from there.
 inline unsigned grid_size(const char* where, int device, int64_t threads) {

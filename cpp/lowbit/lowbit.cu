@@ -18,13 +18,12 @@ using element::KernelScaling;
 using element::kPerVector;
 using element::of_bytes;
 using element::ScaledElements;
+using slipstick::cuda::all_threads;
 using slipstick::cuda::check;
 using slipstick::cuda::grid_size;
 using slipstick::cuda::kBlockThreads;
 using slipstick::cuda::OnDevice;
-
-__device__ int64_t this_thread() { return int64_t{blockIdx.x} * kBlockThreads + threadIdx.x; }
-__device__ int64_t all_threads() { return int64_t{gridDim.x} * kBlockThreads; }
+using slipstick::cuda::this_thread;
 
 template <Dtype dtype, Rounding mode>
 __global__ void __launch_bounds__(kBlockThreads) round_kernel(KernelFormat format, const void* tables, Elements e) {
