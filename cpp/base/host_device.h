@@ -39,6 +39,7 @@ __device__ inline double times(double a, double b) { return __dmul_rn(a, b); }
 __device__ inline double over(double a, double b) { return __ddiv_rn(a, b); }
 __device__ inline float fused(float a, float b, float c) { return __fmaf_rn(a, b, c); }
 __device__ inline double fused(double a, double b, double c) { return __fma_rn(a, b, c); }
+__device__ inline double square_root(double a) { return __dsqrt_rn(a); }
 #else
 SLIPSTICK_HOST_DEVICE inline float plus(float a, float b) { return a + b; }
 SLIPSTICK_HOST_DEVICE inline float minus(float a, float b) { return a - b; }
@@ -50,6 +51,7 @@ SLIPSTICK_HOST_DEVICE inline double times(double a, double b) { return a * b; }
 SLIPSTICK_HOST_DEVICE inline double over(double a, double b) { return a / b; }
 SLIPSTICK_HOST_DEVICE inline float fused(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
 SLIPSTICK_HOST_DEVICE inline double fused(double a, double b, double c) { return __builtin_fma(a, b, c); }
+SLIPSTICK_HOST_DEVICE inline double square_root(double a) { return __builtin_sqrt(a); }
 #endif
 
 // Ten rounds of Philox as in base/random.cpp, in place.

@@ -9,6 +9,7 @@
 // The polynomials are minimax approximations of our own, of the relative error of the result, made with the exchange algorithm of Remez (double:
 // interpolation at Chebyshev nodes) in 40-digit arithmetic; the comment at each gives its error before rounding.
 #pragma once
+#include "simd/log_series.h"
 #include "simd/math_bounds.h"
 #include "simd/vec.h"
 
@@ -147,15 +148,11 @@ inline F32 log1p(F32 x) {
 // ---- double: the same reductions, without fma -------------------------------------------------------------------------------------------------
 
 constexpr double kLog2OfEF64 = 0x1.71547652b82fep+0;
-// The first has 12 zero bits at its end, so that its product with an exponent is exact.
-constexpr double kLn2F64 = 0x1.62e42fefa3000p-1, kLn2RestF64 = 0x1.3de6af278ece6p-42;
+constexpr double kLn2F64 = kLogSeries.ln2, kLn2RestF64 = kLogSeries.ln2_rest;
 // (e^r - 1 - r) / r^2; relative error of e^r at most 2^-61.9.
 constexpr double kExpTailF64[] = {0x1.0000000000000p-1,  0x1.5555555555557p-3,  0x1.5555555555556p-5,  0x1.11111111100dcp-7,
                                   0x1.6c16c16c162d4p-10, 0x1.a01a01abe7fe1p-13, 0x1.a01a01a6d889cp-16, 0x1.71de0231960ebp-19,
                                   0x1.27e4db646b17ep-22, 0x1.af4de97ca4194p-26, 0x1.1f730349868cep-29};
-// (log((1 + s) / (1 - s)) / s - 2) / s^2 in powers of s^2; relative error of the logarithm at most 2^-57.6.
-constexpr double kLogTailF64[] = {0x1.5555555555558p-1, 0x1.99999999952d7p-2, 0x1.2492492df281ap-2, 0x1.c71c62e3f11e6p-3,
-                                  0x1.7462b51cb66b1p-3, 0x1.39fe51a7c18f9p-3, 0x1.2b5900de53b32p-3};
 
 inline F64 exp(F64 x) {
   const F64 held = clamp_keep_nan(x, F64::all(-746.0), F64::all(710.0)), shift = F64::all(kRoundingShiftF64);
@@ -175,7 +172,7 @@ inline F64 log(F64 x) {
   const F64 f = as_f64(word - ((steps - U64::all(1023)) << 52)) - F64::all(1.0);
 
   const F64 s = f / (F64::all(2.0) + f), square = s * s, half_square = F64::all(0.5) * (f * f);
-  const F64 tail = square * polynomial(square, kLogTailF64);
+  const F64 tail = square * polynomial(square, kLogSeries.tail);
   const F64 small = s * (half_square + tail) + e * F64::all(kLn2RestF64);
   const F64 result = e * F64::all(kLn2F64) - ((half_square - small) - f);
 

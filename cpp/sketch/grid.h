@@ -38,4 +38,10 @@ inline Grid hadamard_grid(int64_t blocks, int64_t sketch_rows, int64_t a_columns
   return {blocks * kTileRows, a_columns + b_columns, sketch_rows * width};
 }
 
+// Jobs of the Gaussian sketch, likewise for panels of the widest level.
+constexpr int64_t kGaussianPadding = 24;
+inline Grid gaussian_grid(int64_t rows, int64_t sketch_rows, int64_t columns) {
+  return {rows, columns, padded(sketch_rows, kGaussianPadding) * padded(columns, kGaussianPadding)};
+}
+
 }  // namespace slipstick::sketch

@@ -3,11 +3,13 @@
 //
 // A block of threads owns kColumns columns, some samples and one job, a range of blocks of global rows. Of each block of rows it transforms its columns
 // in shared memory and adds the rows that are sampled to sums in registers; a thread has 8 places of a column, and fetches those of the next block of
-// rows while it works.
+// rows while it works. Where columns and samples are few, that would be few blocks of threads: then each transforms but one block of rows of its columns,
+// a wave of them at once, and a second launch adds the rows that are sampled.
 #pragma once
 #include <cmath>
 
 #include "base/host_device.h"
+#include "sketch/device_rows.h"
 #include "sketch/grid.h"
 #include "slipstick/sketch.h"
 
@@ -42,7 +44,9 @@ struct Job {
   int64_t skipped;  // rows of the first block before the matrix begins
   int64_t blocks, jobs;
   double magnitude;  // 1 / sqrt(sketch_rows)
+  Waves waves;  // none where there is enough to do without
   double* partials;  // [jobs][sketch_rows][columns]
+  double* transformed;  // of a wave, [jobs][waves.steps][kRows][columns]
   Places* draws;  // [blocks + 1][kPieces]; the last permutes the samples
   uint64_t* high;  // [sketch_rows]
   uint16_t* low;  // [sketch_rows]
@@ -224,17 +228,57 @@ SLIPSTICK_HOST_DEVICE inline void store_sums(const Job& job, int64_t of_job, int
   }
 }
 
-// One number of the sketch from those of the jobs.
-SLIPSTICK_HOST_DEVICE inline double sum_of_jobs(const Job& job, int64_t at) {
-  double sum = 0;
-  for (int64_t i = 0; i < job.jobs; ++i) sum = plus(sum, job.partials[i * job.sketch_rows * job.a.columns + at]);
-  return sum;
-}
-
 // Blocks of rows of a job: from the first one's on to that of the next.
 SLIPSTICK_HOST_DEVICE inline int64_t begin_of(const Job& job, int64_t of_job) { return job.blocks * of_job / job.jobs; }
 
+// ---- in waves -------------------------------------------------------------------------------------------------------------------------------
+
+// The block of rows that a job has at one step of a wave; none from begin_of of the next job on.
+SLIPSTICK_HOST_DEVICE inline int64_t block_of(const Job& job, int64_t of_job, int64_t wave, int64_t step) {
+  return begin_of(job, of_job) + wave * job.waves.steps + step;
+}
+
+SLIPSTICK_HOST_DEVICE inline void store_transformed(const Job& job, int64_t of_job, int64_t step, int64_t column, int thread,
+                                                    const double* work) {
+  if (column >= job.a.columns) return;
+  double* const out = job.transformed + (of_job * job.waves.steps + step) * kRows * job.a.columns + column;
+  const double* const at = work + thread % kColumns;
+  SLIPSTICK_UNROLL
+  for (int i = 0; i < kRadix; ++i) {
+    const int place = thread / kColumns + i * kPieces;
+    out[place * job.a.columns] = at[padded_place(place) * kColumns];
+  }
+}
+
+// What a wave adds to one number of the partials.
+SLIPSTICK_HOST_DEVICE inline void add_wave(const Job& job, int64_t wave, int64_t at) {
+  const int64_t size = job.sketch_rows * job.a.columns, of_job = at / size;
+  const int64_t j = at % size / job.a.columns, column = at % job.a.columns, end = begin_of(job, of_job + 1);
+  const double* values = job.transformed + (of_job * job.waves.steps * kRows + job.low[j]) * job.a.columns + column;
+  double sum = wave == 0 ? 0 : job.partials[at];
+  for (int64_t step = 0, k = block_of(job, of_job, wave, 0); step < job.waves.steps && k < end; ++step, ++k) {
+    const bool odd = is_odd(job.high[j] & (job.first_block + static_cast<uint64_t>(k)));
+    sum = fused(odd ? -job.magnitude : job.magnitude, values[step * kRows * job.a.columns], sum);
+  }
+  job.partials[at] = sum;
+}
+
+// ---- the sum --------------------------------------------------------------------------------------------------------------------------------
+
+// One number of the sketch from those of the jobs.
+SLIPSTICK_HOST_DEVICE inline double sum_of_jobs(const Job& job, int64_t at) {
+  return sum_of_parts(job.partials, job.jobs, job.sketch_rows * job.a.columns, at);
+}
+
 // ---- the host's part ------------------------------------------------------------------------------------------------------------------------
+
+// Blocks of threads, of 16 samples a thread, below which the work goes in waves.
+constexpr int64_t kFewBlocks = 256;
+
+// Blocks of threads of one job.
+template <int samples> int64_t blocks_of(const Job& job) {
+  return (job.a.columns + kColumns - 1) / kColumns * ((job.sketch_rows + kSamplesOf<samples> - 1) / kSamplesOf<samples>);
+}
 
 inline Job job_of(const Sketch& parameters, const Matrix& a, const double* scale, uint64_t first_row, void* workspace) {
   const uint32_t factor = parameters.kind == Kind::tensor_right ? kRightFactor : 0;
@@ -251,15 +295,18 @@ inline Job job_of(const Sketch& parameters, const Matrix& a, const double* scale
   job.blocks = a.rows == 0 ? 0 : (job.skipped + a.rows + kHadamardRows - 1) / kHadamardRows;
   job.jobs = a.rows == 0 ? 0 : hadamard_grid(job.blocks, job.sketch_rows, a.columns, 0).jobs;
   job.magnitude = 1.0 / std::sqrt(static_cast<double>(job.sketch_rows));
+  if (job.jobs > 0 && blocks_of<16>(job) * job.jobs < kFewBlocks)
+    job.waves = waves_of(job.jobs, (job.blocks + job.jobs - 1) / job.jobs, kHadamardRows * a.columns);
   job.draws = static_cast<Places*>(workspace);
   job.partials = reinterpret_cast<double*>(job.draws + (job.blocks + 1) * kPieces);
-  job.high = reinterpret_cast<uint64_t*>(job.partials + job.jobs * job.sketch_rows * a.columns);
+  job.transformed = job.partials + job.jobs * job.sketch_rows * a.columns;
+  job.high = reinterpret_cast<uint64_t*>(job.transformed + job.jobs * job.waves.steps * kHadamardRows * a.columns);
   job.low = reinterpret_cast<uint16_t*>(job.high + job.sketch_rows);
   return job;
 }
 inline int64_t bytes_of(const Job& job) {
   return (job.blocks + 1) * kPieces * static_cast<int64_t>(sizeof(Places)) +
-         job.jobs * job.sketch_rows * job.a.columns * static_cast<int64_t>(sizeof(double)) +
+         job.jobs * (job.sketch_rows + job.waves.steps * kHadamardRows) * job.a.columns * static_cast<int64_t>(sizeof(double)) +
          job.sketch_rows * static_cast<int64_t>(sizeof(uint64_t) + sizeof(uint16_t));
 }
 

@@ -3,6 +3,7 @@
 #include "simd/vec.h"
 #include "sketch/hadamard.h"
 #include "sketch/kernels.h"
+#include "sketch/normal_series.h"
 #include "sketch/prefetch.h"
 #include "sketch/products.h"
 
@@ -141,17 +142,6 @@ void targets(const uint32_t* words, int64_t count, int32_t first, uint32_t size,
   }
 }
 
-// sin and cos of x in [-pi/4, pi/4]: Taylor, the first term left out is below 2^-56 of the result.
-constexpr double kSine[] = {-1.0 / 6, 1.0 / 120, -1.0 / 5040, 1.0 / 362880, -1.0 / 39916800, 1.0 / 6227020800.0, -1.0 / 1307674368000.0};
-constexpr double kCosine[] = {-1.0 / 2,       1.0 / 24,          -1.0 / 720,           1.0 / 40320,
-                              -1.0 / 3628800, 1.0 / 479001600.0, -1.0 / 87178291200.0, 1.0 / 20922789888000.0};
-
-template <int size> F64 polynomial_of(F64 x, const double (&coefficients)[size]) {
-  F64 sum = F64::all(coefficients[size - 1]);
-  for (int i = size - 2; i >= 0; --i) sum = sum * x + F64::all(coefficients[i]);
-  return sum;
-}
-
 // Sums and products are rounded one by one, so the numbers are the same bits on every level.
 void normals(const uint32_t* first, const uint32_t* second, int64_t count, double* out) {
   for (int64_t i = 0; i < count; i += kLanes) {
@@ -167,9 +157,9 @@ void normals(const uint32_t* first, const uint32_t* second, int64_t count, doubl
     // The angle in quarter turns: its nearest integer turns the axes, the rest is in [-1/2, 1/2].
     const F64 turns = to_f64(I64::load(angle_word)) * F64::all(0x1p-30);
     const F64 quarter = round_to_integral(turns);
-    const F64 x = (turns - quarter) * F64::all(1.5707963267948966), squared = x * x;
-    const F64 sine = x + x * squared * polynomial_of(squared, kSine);
-    const F64 cosine = F64::all(1.0) + squared * polynomial_of(squared, kCosine);
+    const F64 x = (turns - quarter) * F64::all(kQuarterTurn), squared = x * x;
+    const F64 sine = x + x * squared * simd::polynomial(squared, kNormalSeries.sine);
+    const F64 cosine = F64::all(1.0) + squared * simd::polynomial(squared, kNormalSeries.cosine);
     double sines[kLanes], cosines[kLanes], radii[kLanes], quarters[kLanes];
     sine.store(sines);
     cosine.store(cosines);

@@ -1,6 +1,7 @@
 // The sparse sketch on CUDA, as plain functions of a thread, so that the host runs them too. Draws are those of sketch.cpp.
 #pragma once
 #include "base/host_device.h"
+#include "sketch/device_rows.h"
 #include "slipstick/sketch.h"
 
 namespace slipstick::sketch::scatter {
@@ -38,13 +39,6 @@ SLIPSTICK_HOST_DEVICE inline void draw_targets(const Job& job, int64_t row, int6
   }
 }
 
-SLIPSTICK_HOST_DEVICE inline double value_at(const Job& job, int64_t row, int64_t column) {
-  const int64_t at = row * job.a.row_stride + column * job.a.column_stride;
-  const double value =
-      job.a.single ? static_cast<double>(static_cast<const float*>(job.a.data)[at]) : static_cast<const double*>(job.a.data)[at];
-  return job.scale ? times(job.scale[row], value) : value;
-}
-
 // One column of one band of a chunk. sums: the thread's own, `stride` apart, one for each row of the band.
 SLIPSTICK_HOST_DEVICE inline void scatter_column(const Job& job, int64_t chunk, int64_t band, int64_t column, double* sums,
                                                  int64_t stride) {
@@ -60,13 +54,13 @@ SLIPSTICK_HOST_DEVICE inline void scatter_column(const Job& job, int64_t chunk, 
     for (int i = 0; i < kTogether; ++i) {
       const bool there = row + i < end;
       to[i] = there ? targets[row + i] : 0;
-      values[i] = there ? value_at(job, row + i, column) : 0;
+      values[i] = there ? value_at(job.a, job.scale, row + i, column) : 0;
     }
     SLIPSTICK_UNROLL
     for (int i = 0; i < kTogether; ++i) {
       if (row + i >= end) break;
       double* const sum = sums + (static_cast<int64_t>(to[i] >> 1) - begin) * stride;
-      *sum = plus(*sum, times(to[i] & 1 ? -job.magnitude : job.magnitude, values[i]));
+      *sum = fused(to[i] & 1 ? -job.magnitude : job.magnitude, values[i], *sum);
     }
   }
   double* const out = job.partials + (chunk * job.sketch_rows + begin) * job.a.columns + column;
@@ -75,9 +69,7 @@ SLIPSTICK_HOST_DEVICE inline void scatter_column(const Job& job, int64_t chunk, 
 
 // One number of the sketch from those of the chunks.
 SLIPSTICK_HOST_DEVICE inline double sum_of_chunks(const Job& job, int64_t at) {
-  double sum = 0;
-  for (int64_t chunk = 0; chunk < job.chunks; ++chunk) sum = plus(sum, job.partials[chunk * job.sketch_rows * job.a.columns + at]);
-  return sum;
+  return sum_of_parts(job.partials, job.chunks, job.sketch_rows * job.a.columns, at);
 }
 
 // ---- the host's part ------------------------------------------------------------------------------------------------------------------------

@@ -309,7 +309,7 @@ void sketch_gaussian(const Sketch& parameters, const Matrix& a, const Matrix& b,
   const Kernels& kernels = active_kernels();
   const int64_t panel = kernels.panel_columns, size = a.columns + b.columns, m = parameters.sketch_rows;
   const int64_t width = padded(size, panel), height = padded(m, panel);
-  const Grid grid(a.rows, size, width * height);
+  const Grid grid = gaussian_grid(a.rows, m, size);
   std::vector<double> sums(static_cast<size_t>(grid.jobs * width * height), 0.0);
   parallel_for(grid.jobs, threads, [&](int64_t job) {
     std::vector<double> a_buffer, b_buffer, drawn, column(static_cast<size_t>(kTileRows * m));

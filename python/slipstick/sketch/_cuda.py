@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from slipstick._arguments import is_torch
 from slipstick._errors import UnsupportedError
 from slipstick._extension import cuda_extension
 
@@ -48,7 +49,7 @@ def applied(
     """S A of a matrix of float32 or float64, float64 (rows, d) on its device. scale: (n,) float64 without gaps."""
     of, number = kernels(where, A), KINDS.index(kind)
     n, d = A.shape
-    workspace = torch.empty(of.sketch_bytes(number, rows, nonzeros, n, d), dtype=torch.uint8, device=A.device)
+    workspace = torch.empty(of.sketch_bytes(number, rows, nonzeros, n, d, first_row), dtype=torch.uint8, device=A.device)
     out = torch.empty(rows, d, dtype=torch.float64, device=A.device)
     to_scale = 0 if scale is None else scale.data_ptr()
     matrix = A.data_ptr(), A.dtype == torch.float32, n, d, A.stride(0), A.stride(1)
@@ -63,12 +64,14 @@ def fused_residual(
     scale: torch.Tensor | None,
     x: torch.Tensor,
 ) -> torch.Tensor:
-    """A^T r and, last, r^T r for r = b - A x, float64 (d + 1,) on A's device, from one read of A. b: (n, 1); x: (d, 1) float64 without gaps."""
-    of, (n, d) = kernels(where, A), A.shape
-    workspace = torch.empty(of.residual_bytes(n, d), dtype=torch.uint8, device=A.device)
-    out = torch.empty(d + 1, dtype=torch.float64, device=A.device)
+    """A^T R and, as its last row, the squared norms of the columns of R = b - A x, float64 (d + 1, k) on A's device, from one read of A.
+    b: (n, k); x: (d, k) float64 without gaps.
+    """
+    of, (n, d), k = kernels(where, A), A.shape, b.shape[1]
+    workspace = torch.empty(of.residual_bytes(n, d, k), dtype=torch.uint8, device=A.device)
+    out = torch.empty(d + 1, k, dtype=torch.float64, device=A.device)
     matrix = A.data_ptr(), A.dtype == torch.float32, n, d, A.stride(0), A.stride(1)
-    right = b.data_ptr(), b.dtype == torch.float32, b.stride(0)
+    right = b.data_ptr(), b.dtype == torch.float32, k, b.stride(0), b.stride(1)
     to_scale = 0 if scale is None else scale.data_ptr()
     of.residual(_place(A), *matrix, *right, to_scale, x.data_ptr(), workspace.data_ptr(), out.data_ptr())
     return out
@@ -115,9 +118,9 @@ class TensorProblem(Problem):
 
     def residual(self, x: Array) -> tuple[Array, Array]:
         on_device = self._on_device(x)
-        if self.rights == 1 and self.A.stride(1) == 1 and self.columns <= kernels(self.where, self.A).RESIDUAL_MOST_COLUMNS:
+        if self.A.stride(1) == 1 and self.rights <= kernels(self.where, self.A).residual_most_rights(self.columns):
             found = fused_residual(self.where, self.A, self.b, self.scale, on_device).cpu().numpy()
-            of_rows, norms = found[:-1, None], found[-1:]
+            of_rows, norms = found[:-1], found[-1]
         else:
             of_rows, norms = self._residual_by_products(on_device)
         self.passes += 1
@@ -188,6 +191,15 @@ class TensorProblem(Problem):
         return torch.from_numpy(np.ascontiguousarray(x)).to(self.A.device)
 
 
+def on_one_device(where: str, **arguments: Any) -> None:
+    """Refuses what is not a tensor on the device of the first one that is on CUDA; None passes."""
+    like, device = next((name, x.device) for name, x in arguments.items() if is_torch(x) and x.device.type == "cuda")
+    for name, x in arguments.items():
+        if x is not None and (not is_torch(x) or x.device != device):
+            got = f"on {x.device}" if is_torch(x) else type(x).__name__
+            raise TypeError(f"{where}: {name} is {got}; expected a tensor on {device}, as {like} is one")
+
+
 def matrix(where: str, name: str, x: torch.Tensor, dimensions: tuple[int, ...]) -> torch.Tensor:
     """x as float32 or float64; the rules of _arguments.matrix."""
     if x.dtype not in (torch.float32, torch.float64):
@@ -231,15 +243,9 @@ def sketch(
     first_row: int,
     weights: torch.Tensor | None,
 ) -> torch.Tensor:
-    """S A, float64 on A's device."""
+    """S A, float64 on A's device. Of what on_one_device has passed."""
     kernels(where, A)
-    if kind in ("gaussian", "gaussian_pooled"):
-        raise UnsupportedError(
-            f"{where}: kind is {kind!r} and A is on {A.device}; expected 'srht', 'sjlt' or 'countsketch' there, or the CPU"
-        )
     of_rows = matrix(where, "A", A.detach(), (2,))
-    if weights is not None and (not isinstance(weights, torch.Tensor) or weights.device != A.device):
-        raise TypeError(f"{where}: weights is {type(weights).__name__}; expected a tensor on {A.device}, as A is one")
     return applied(where, of_rows, row_scale(where, weights, of_rows.shape[0]), kind, seed, rows, nonzeros, first_row)
 
 
@@ -251,12 +257,8 @@ def kronecker_sketch(
     rows: int,
     first_rows: tuple[int, int],
 ) -> torch.Tensor:
-    """S (A1 (x) A2), float64 on their device."""
+    """S (A1 (x) A2), float64 on their device. Of what on_one_device has passed."""
     kernels(where, A1)
-    for name, x in (("A1", A1), ("A2", A2)):
-        if not isinstance(x, torch.Tensor) or x.device != A1.device:
-            on = x.device if isinstance(x, torch.Tensor) else type(x).__name__
-            raise TypeError(f"{where}: {name} is {on}; expected a tensor on {A1.device}, as A1 is one")
     left, right = (
         applied(where, matrix(where, name, x.detach(), (2,)), None, kind, seed, rows, 1, first)
         for name, x, kind, first in (("A1", A1, "tensor_left", first_rows[0]), ("A2", A2, "tensor_right", first_rows[1]))

@@ -41,8 +41,8 @@ def sketch(
 
     Args:
         A: (n, d), float32 or float64 in any memory order, or a SciPy sparse matrix, whose rows are made dense in chunks; NaN and infinity go where their row goes. A torch tensor on CUDA, with
-            slipstick-cu13, is sketched there: kind "srht" with the bits of a CPU that has FMA instructions; "sjlt" and "countsketch" with the
-            signs and places of the CPU, sums that differ in the last bits.
+            slipstick-cu13, is sketched there: with the bits of a CPU that has FMA instructions, but "sjlt" and "countsketch" with the signs and
+            places of the CPU and sums that differ in the last bits.
         kind: "srht": rows of the randomised Hadamard transform, sampled without replacement (Tropp 2011, arXiv:1011.1595), streamed: dense, any n,
             no padding in memory; chunks cost least when they begin and end at multiples of 512. "sjlt": `nonzeros` entries of +-1/sqrt(nonzeros) a row of A, one in each of as many bands (Kane and Nelson 2014,
             arXiv:1012.1577, block construction); "countsketch": one nonzero (Clarkson and Woodruff 2013, arXiv:1207.6365); "gaussian":
@@ -58,9 +58,9 @@ def sketch(
     Returns:
         float64 (rows, d); for a tensor on CUDA, one there.
     Raises:
-        TypeError: an argument is of the wrong type or dtype.
+        TypeError: an argument is of the wrong type or dtype, or A and weights are not on one device.
         ValueError: an argument is out of range.
-        UnsupportedError: A is on CUDA and has no kernel there, or slipstick-cu13 is not installed.
+        UnsupportedError: A is on CUDA and slipstick-cu13 is not installed, or the device has no room for so many rows of a sparse sketch.
     """
     where = "sketch"
     kind = _arguments.one_of(where, "kind", kind, KINDS)
@@ -71,9 +71,10 @@ def sketch(
     elif kind != "sjlt":
         raise ValueError(f"{where}: nonzeros is {nonzeros} with kind {kind!r}; expected none, it belongs to 'sjlt'")
     first = _arguments.first_row(where, "first_row", first_row)
-    if is_torch(A) and A.device.type == "cuda":
+    if _is_cuda(A) or _is_cuda(weights):
         from . import _cuda
 
+        _cuda.on_one_device(where, A=A, weights=weights)
         of_row = _arguments.positive_integer(where, "nonzeros", nonzeros)
         return _cuda.sketch(where, A, name, _arguments.seed_of(where, seed), count, of_row, first, weights)
     matrix = _checked(where, "A", A)
@@ -107,7 +108,8 @@ def kronecker_sketch(
     Returns:
         float64 (rows, d1 d2), columns in the order of numpy.kron; for tensors on CUDA, one there.
     Raises:
-        TypeError, ValueError: as `sketch`.
+        TypeError: as `sketch`; or one factor is on CUDA and the other elsewhere: nothing is moved.
+        ValueError, UnsupportedError: as `sketch`.
     """
     where = "kronecker_sketch"
     count, key = _arguments.positive_integer(where, "rows", rows), _arguments.seed_of(where, seed)
@@ -115,15 +117,20 @@ def kronecker_sketch(
     if not isinstance(first_rows, tuple | list) or len(first_rows) != 2:
         raise TypeError(f"{where}: first_rows is {first_rows!r}; expected two whole numbers")
     first = _arguments.first_row(where, "first_rows[0]", first_rows[0]), _arguments.first_row(where, "first_rows[1]", first_rows[1])
-    if is_torch(A1) and A1.device.type == "cuda":
+    if _is_cuda(A1) or _is_cuda(A2):
         from . import _cuda
 
+        _cuda.on_one_device(where, A1=A1, A2=A2)
         return _cuda.kronecker_sketch(where, A1, A2, key, count, first)
     left, right = (
         _applied(where, kind, key, 1, _checked(where, name, A), None, first[i], count, workers)
         for i, (kind, name, A) in enumerate((("tensor_left", "A1", A1), ("tensor_right", "A2", A2)))
     )
     return np.sqrt(count) * (left[:, :, None] * right[:, None, :]).reshape(count, -1)
+
+
+def _is_cuda(value: Any) -> bool:
+    return is_torch(value) and value.device.type == "cuda"
 
 
 def _checked(where: str, name: str, A: Any) -> Any:  # noqa: N803
