@@ -244,9 +244,9 @@ def test_what_is_on_two_devices_is_named():
     ):
         with pytest.raises(TypeError, match="^kronecker_sketch: " + named):
             sketch.kronecker_sketch(a, b, rows=5)
-    with pytest.raises(TypeError, match="^sketch: weights is ndarray; expected a tensor on cuda:0, as A is one"):
+    with pytest.raises(TypeError, match=r"^sketch: weights is ndarray; expected a tensor on cuda:0, as A is one"):
         sketch.sketch(there, rows=5, weights=np.ones(4))
-    with pytest.raises(TypeError, match="^sketch: A is ndarray; expected a tensor on cuda:0, as weights is one"):
+    with pytest.raises(TypeError, match=r"^sketch: A is ndarray; expected a tensor on cuda:0, as weights is one"):
         sketch.sketch(host.numpy(), rows=5, weights=line)
 
 
