@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -42,21 +43,34 @@ def device() -> dict[str, Any]:
 
 
 def measured(cases: dict[str, Callable[[], Any]], runs: int, calls: int = 1) -> dict[str, list[float]]:
-    """Seconds of one call, `runs` samples of each case of `calls` calls; cases go round in turn, and the first round warms up."""
+    """Seconds of one call, `runs` samples of each case of `calls` calls; cases go round in turn, and the first round warms up. A case that fails is
+    named on the standard error and has no samples.
+    """
     import torch
 
     samples: dict[str, list[float]] = {name: [] for name in cases}
     for run in range(runs + 1):
         for name, case in cases.items():
+            if name not in samples:
+                continue
             begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-            begin.record()
-            for _ in range(calls):
-                case()
-            end.record()
-            end.synchronize()
+            try:
+                begin.record()
+                for _ in range(calls):
+                    case()
+                end.record()
+                end.synchronize()
+            except Exception as error:
+                print(f"{name} fails: {brief(error)}", file=sys.stderr)
+                del samples[name]
+                continue
             if run > 0:
                 samples[name].append(begin.elapsed_time(end) / 1000 / calls)
     return samples
+
+
+def brief(error: Exception) -> str:
+    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:160]}"
 
 
 def report() -> dict[str, Any]:

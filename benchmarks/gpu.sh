@@ -1,34 +1,47 @@
 #!/usr/bin/env bash
-# gpu.sh [FOLDER]: proves and measures the CUDA kernels on this machine's device, in less than ten minutes.
+# gpu.sh [FOLDER [ROOM...]]: proves and measures the CUDA kernels on this machine's device, in less than ten minutes.
 #
-# Builds slipstick with slipstick._cuda for the device at hand against the torch that is there (no package is fetched), runs the tests marked cuda,
-# those of every float32 too, and the benchmarks that have a CUDA part; prints their tables and writes results/gpu-CARD-DATE-ROOM.json beside this file.
-# PYTHON names the interpreter (default python3), FOLDER keeps the build (default: a scratch folder that is removed).
+# Builds slipstick with slipstick._cuda for the device at hand against the torch that is there (no package is fetched); runs the tests marked cuda of
+# losses, sketch and lowbit, or of each ROOM; then the benchmarks that have a CUDA part; last the tests of every float32. Prints all, and writes
+# gpu-CARD-DATE-ROOM.json and, of every stage, gpu-CARD-DATE-STAGE.txt to the folder RESULTS (default: results beside this file). A stage that fails, or takes
+# too long, does not stop those after it.
+# PYTHON names the interpreter (default python3); FOLDER, as build/gpu, keeps the build (default: a scratch folder that is removed), so that a second call compiles only
+# what has changed; SECONDS_LEFT bounds all of it (default 540).
 # Ends with 0 only if all passed; with 3, before anything is built, where something is missing: then it says what.
 set -euo pipefail
 work=${1:+$(realpath -m "$1")}
+rooms=("${@:2}")
+((${#rooms[@]})) || rooms=(losses sketch lowbit)
+results=$(realpath -m "${RESULTS:-$(dirname "$0")/results}")
 cd "$(dirname "$0")/.."
 python=${PYTHON:-python3}
-seconds=540  # for all of it
-most=180  # for one part, so that one that hangs does not take all
+seconds=${SECONDS_LEFT:-540}
+most=180  # for one stage, so that one that hangs does not take all
 begin=$SECONDS
 
 missing() {
   echo "gpu.sh: $*" >&2
   exit 3
 }
-left() { echo $((seconds - (SECONDS - begin))); }
 limited() {  # to what is left, and to $most
-  local limit
-  limit=$(left)
+  local limit=$((seconds - (SECONDS - begin)))
   ((limit > 0)) || { echo "gpu.sh: no time is left of $seconds s" >&2; return 1; }
   timeout --kill-after=10 "$((limit < most ? limit : most))" "$@"
 }
 
-command -v nvcc > /dev/null || missing "nvcc is not on PATH; expected CUDA's compiler"
+for room in "${rooms[@]}"; do
+  [[ -e benchmarks/${room}_cuda.py ]] || missing "ROOM is $room; expected losses, sketch or lowbit"
+done
+command -v nvcc > /dev/null || PATH=${CUDA_HOME:-/usr/local/cuda}/bin:$PATH
+command -v nvcc > /dev/null || missing "nvcc is neither on PATH nor in ${CUDA_HOME:-/usr/local/cuda}/bin; expected CUDA's compiler"
 "$python" -c 'import torch' 2> /dev/null || missing "$python has no torch; PYTHON may name another"
-"$python" -c 'import nanobind, scikit_build_core, pytest, numpy, scipy, zstandard' ||
-  missing "$python lacks a package that the build or the tests need; it is named above"
+lacking=$("$python" - << 'PACKAGES'
+import importlib.util, shutil
+names = ("pip", "nanobind", "scikit_build_core", "pytest", "numpy", "scipy", "zstandard", "cmake", "ninja")
+print(*(name for name in names if importlib.util.find_spec(name) is None and not (name in ("cmake", "ninja") and shutil.which(name))))
+PACKAGES
+)
+[[ -z $lacking ]] || missing "$python lacks what the build or the tests need: $lacking"
 arch=$("$python" -c 'import torch; print("%d%d" % torch.cuda.get_device_capability())' 2> /dev/null) ||
   missing "torch finds no CUDA device"
 archs=$(nvcc --list-gpu-arch | tr '\n' ' ')
@@ -38,33 +51,42 @@ if [[ -z $work ]]; then
   work=$(mktemp -d "${TMPDIR:-/tmp}/slipstick-gpu.XXXXXX")
   trap 'rm -rf "$work"' EXIT
 fi
-site=$work/site
-echo "== build for sm_$arch"
-limited "$python" -m pip install -q --no-build-isolation --no-deps --upgrade --target "$site" -Cbuild-dir="$work/build" \
-  -Ccmake.define.SLIPSTICK_CUDA=ON -Ccmake.define.CMAKE_CUDA_ARCHITECTURES="$arch-real" .
-export PYTHONPATH=$site
-"$python" -c 'import slipstick; from slipstick._extension import cuda_extension
-assert slipstick.config()["cuda"]; print(slipstick.__file__, cuda_extension().devices())'
-
-failed=()
-stage() {  # NAME COMMAND...
-  echo "== $1, $((SECONDS - begin)) s"
-  limited "${@:2}" || failed+=("$1")
-}
-results=benchmarks/results
 mkdir -p "$results"
 card=$("$python" -c 'import re, torch; print(re.sub("[^a-z0-9]+", "-", torch.cuda.get_device_name().lower()))')
 report=$results/gpu-$card-$(date -u +%Y%m%d-%H%M)
 
-# Each room's tests before its figures, and what takes longest last: where the time runs out, that is what is missing.
-for room in losses sketch lowbit; do
-  stage "tests of $room" "$python" -m pytest -q -p no:cacheprovider -m 'cuda and not long' "tests/python/test_${room}_cuda_torch.py"
-  stage "benchmark of $room" "$python" "benchmarks/${room}_cuda.py" --runs 5 --json "$report-$room.json"
-done
-stage exhaustive "$python" -m pytest -q -p no:cacheprovider -m 'cuda and long' tests/python/test_*_cuda_torch.py
+failed=()
+stage() {  # NAME COMMAND...
+  echo "== $1, $((SECONDS - begin)) s"
+  local status=0
+  limited "${@:2}" 2>&1 | tee "$report-${1// /-}.txt" || status=$?
+  ((status == 0)) && return
+  ((status == 124 || status == 137)) && echo "gpu.sh: $1: took more than the time it had" | tee -a "$report-${1// /-}.txt" >&2
+  failed+=("$1")
+}
 
-echo "== done in $((SECONDS - begin)) s; $report-*.json"
+site=$work/site
+stage build "$python" -m pip install -q --no-build-isolation --no-deps --upgrade --target "$site" -Cbuild-dir="$work/build" \
+  -Ccmake.define.SLIPSTICK_CUDA=ON -Ccmake.define.CMAKE_CUDA_ARCHITECTURES="$arch-real" .
+((${#failed[@]} == 0)) || exit 1  # nothing to run
+export PYTHONPATH=$site
+"$python" -c 'import slipstick; from slipstick._extension import cuda_extension
+assert slipstick.config()["cuda"]; print(slipstick.__file__, cuda_extension().devices())'
+
+# Tests before figures, as figures of what is wrong are worth nothing; what takes longest comes last: where the time runs out, that is what is missing.
+pytest=("$python" benchmarks/cuda_tests.py -q -p no:cacheprovider --tb=short -rf --durations=5)
+for room in "${rooms[@]}"; do
+  stage "$room tests" "${pytest[@]}" -m 'cuda and not long' "tests/python/test_${room}_cuda_torch.py"
+done
+for room in "${rooms[@]}"; do
+  stage "$room benchmark" "$python" "benchmarks/${room}_cuda.py" --runs 5 --json "$report-$room.json"
+done
+if [[ " ${rooms[*]} " == *" lowbit "* ]]; then
+  stage exhaustive "${pytest[@]}" -m 'cuda and long' tests/python/test_lowbit_cuda_torch.py
+fi
+
+echo "== done in $((SECONDS - begin)) s; $report-*"
 if ((${#failed[@]})); then
-  echo "failed: ${failed[*]}" >&2
+  printf 'failed: %s\n' "${failed[@]}" >&2
   exit 1
 fi

@@ -3,7 +3,8 @@
 python benchmarks/sketch_cuda.py [--shape ROWS,COLUMNS]... [--runs N] [--json FILE] [--markdown]
 
 Needs torch with CUDA and slipstick._cuda. float64, row-major. Every solution is judged by the same estimate, that of Karlson and Walden with the singular
-values of an R factor of A by torch. The last columns of the deficient case depend on the others. Cases go round in turn.
+values of an R factor of A by torch. The last columns of the deficient case depend on the others. Cases go round in turn. Sketches that are to have the
+CPU's bits are held to them first; what differs or fails is named, first and last, and the status is 1.
 """
 
 from __future__ import annotations
@@ -20,7 +21,11 @@ import harness
 
 from slipstick import sketch
 
-SHAPES = ("1000000,100", "1048576,256", "200000,500")
+SHAPES = ("1000000,100", "1048576,256", "200000,500", "8000000,4")
+FEW_COLUMNS = 8  # up to which single passes alone are measured
+RIGHTS = 8
+SOME_ROWS = 30_001  # that the CPU sketches too
+OF_THE_CPU = ("srht", "gaussian", "gaussian_pooled")
 KINDS = ("condition 1", "condition 1e6", "condition 1e10", "deficient")
 LEAST_SPEEDUP = 5  # the target, of torch's lstsq
 
@@ -103,7 +108,7 @@ def measure(rows: int, columns: int, kind: str, runs: int) -> dict[str, Any]:
                 answer = case()
             torch.cuda.synchronize()
         except Exception as error:
-            found[name]["failed"] = f"{type(error).__name__}: {str(error).splitlines()[0][:100]}"
+            found[name]["failed"] = cuda_device.brief(error)
             continue
         found[name]["bytes"] = torch.cuda.max_memory_allocated() - before
         if name == "slipstick":
@@ -123,26 +128,39 @@ def passes(rows: int, columns: int, runs: int) -> dict[str, Any]:
     from slipstick.sketch import _cuda
 
     a, b = problem(rows, columns, "condition 1")
-    x = torch.ones(columns, dtype=torch.float64, device="cuda")
+    x, several = (torch.ones(columns, k, dtype=torch.float64, device="cuda") for k in (1, RIGHTS))
+    right = b[:, None].expand(rows, RIGHTS).contiguous()
     height = 4 * columns + 8
     got = [sketch.sketch(a, kind="sjlt", rows=height, nonzeros=4) for _ in range(2)]
     same = torch.equal(got[0], got[1])
-    on_host = a.cpu().numpy()
-    off = float((got[0].cpu() - torch.from_numpy(sketch.sketch(on_host, kind="sjlt", rows=height, nonzeros=4))).abs().max())
-    of_host = torch.equal(sketch.sketch(a, rows=height).cpu(), torch.from_numpy(sketch.sketch(on_host, rows=height)))
+    some = a[:SOME_ROWS].cpu().numpy()
+    off = float(
+        (sketch.sketch(a[:SOME_ROWS], kind="sjlt", rows=height).cpu() - torch.from_numpy(sketch.sketch(some, kind="sjlt", rows=height)))
+        .abs()
+        .max()
+    )
+    of_host = {
+        kind: torch.equal(
+            sketch.sketch(a[:SOME_ROWS], kind=kind, rows=height).cpu(), torch.from_numpy(sketch.sketch(some, kind=kind, rows=height))
+        )
+        for kind in OF_THE_CPU
+    }
     runnable = {
-        "A x": lambda: a @ x,
+        "A x": lambda: a @ x[:, 0],
         "A^T b": lambda: a.T @ b,
-        "A^T (b - A x), |b - A x|^2": lambda: _cuda.fused_residual("benchmark", a, b[:, None], None, x[:, None]),
+        "A^T (b - A x), |b - A x|^2": lambda: _cuda.fused_residual("benchmark", a, b[:, None], None, x),
+        f"the same for {RIGHTS} of b": lambda: _cuda.fused_residual("benchmark", a, right, None, several),
         "A^T A": lambda: a.T @ a,
         "sjlt, 4 nonzeros": lambda: sketch.sketch(a, kind="sjlt", rows=height, nonzeros=4),
         "sjlt, 8 nonzeros": lambda: sketch.sketch(a, kind="sjlt", rows=height, nonzeros=8),
         "srht": lambda: sketch.sketch(a, rows=height),
         "srht, 16 rows a column": lambda: sketch.sketch(a, rows=16 * columns),
         "countsketch": lambda: sketch.sketch(a, kind="countsketch", rows=height),
+        "gaussian_pooled": lambda: sketch.sketch(a, kind="gaussian_pooled", rows=height),
+        "gaussian": lambda: sketch.sketch(a, kind="gaussian", rows=height),
     }
     seconds = cuda_device.measured(runnable, runs)
-    found = {"same_bits": same, "off_the_cpu": off, "srht_bits_of_the_cpu": of_host}
+    found = {"same_bits": same, "off_the_cpu": off, "bits_of_the_cpu": of_host}
     return {"rows": rows, "columns": columns, **found, "seconds": seconds}
 
 
@@ -156,30 +174,46 @@ def main() -> int:
     cuda_device.require("sketch_cuda")
     make = harness.markdown_table if arguments.markdown else harness.text_table
     record = cuda_device.report()
-    record |= {"lstsq": [], "passes": []}
-    table = []
+    record |= {"lstsq": [], "passes": [], "faults": []}
+
+    def note(fault: str) -> None:
+        record["faults"].append(fault)
+        print(fault, file=sys.stderr)
+
+    def tried(name: str, into: str, measure_it: Callable[..., dict[str, Any]], *options: Any) -> None:
+        """What there is is in the file if the time runs out, or if a later part fails."""
+        try:
+            record[into].append(measure_it(*options))
+        except Exception as error:
+            note(f"{name} fails: {cuda_device.brief(error)}")
+        if arguments.json:
+            harness.write_json(arguments.json, record)
+
     for text in arguments.shape or SHAPES:
         rows, columns = map(int, text.split(","))
-        record["passes"].append(passes(rows, columns, arguments.runs))
-        for kind in KINDS:
-            found = measure(rows, columns, kind, arguments.runs)
-            record["lstsq"].append(found)
-            if arguments.json:  # what is there if the time runs out
-                harness.write_json(arguments.json, record)
-            of_torch = found["cases"]["torch lstsq"].get("seconds")
-            for name, row in found["cases"].items():
-                if row["failed"]:
-                    table.append([f"{rows} x {columns}", kind, name, *[""] * 4, row["failed"]])
-                    continue
-                seconds = statistics.median(row["seconds"])
-                speedup = f"{statistics.median(of_torch) / seconds:.1f}" if of_torch else ""
-                note = (
-                    f"{row['method']}, {'certified' if row['certified'] else 'not certified'}, rank {row['rank']}"
-                    if "method" in row
-                    else ""
-                )
-                cells = [f"{seconds * 1e3:.1f}", speedup, f"{row['backward_error']:.1e}", f"{row['norm_of_x']:.2e}", note]
-                table.append([f"{rows} x {columns}", kind, name, *cells])
+        tried(f"passes over {text}", "passes", passes, rows, columns, arguments.runs)
+        for kind in KINDS if columns > FEW_COLUMNS else ():
+            tried(f"lstsq of {text}, {kind}", "lstsq", measure, rows, columns, kind, arguments.runs)
+    for row in record["passes"]:
+        for kind in (kind for kind, same in row["bits_of_the_cpu"].items() if not same):
+            note(f"{kind} of {row['rows']} x {row['columns']} differs from the CPU")
+        if not row["same_bits"]:
+            note(f"sjlt of {row['rows']} x {row['columns']} differs from run to run")
+    table = []
+    for found in record["lstsq"]:
+        of_torch = found["cases"]["torch lstsq"].get("seconds")
+        for name, row in found["cases"].items():
+            shape = f"{found['rows']} x {found['columns']}"
+            if row["failed"]:
+                table.append([shape, found["kind"], name, *[""] * 4, row["failed"]])
+                continue
+            seconds = statistics.median(row["seconds"])
+            speedup = f"{statistics.median(of_torch) / seconds:.1f}" if of_torch else ""
+            note_of_row = (
+                f"{row['method']}, {'certified' if row['certified'] else 'not certified'}, rank {row['rank']}" if "method" in row else ""
+            )
+            cells = [f"{seconds * 1e3:.1f}", speedup, f"{row['backward_error']:.1e}", f"{row['norm_of_x']:.2e}", note_of_row]
+            table.append([shape, found["kind"], name, *cells])
     print(make(["A", "kind", "solver", "ms", f"times torch's speed (target {LEAST_SPEEDUP})", "backward error", "norm of x", ""], table))
     lines = []
     for row in record["passes"]:
@@ -189,7 +223,11 @@ def main() -> int:
             lines.append([f"{row['rows']} x {row['columns']}", name, f"{seconds * 1e3:.2f}", f"{size / seconds / 1e9:.0f}"])
     print("\n" + make(["A", "pass", "ms", "GB/s of A"], lines))
     print("\n" + cuda_device.footer(record))
-    return 0
+    if arguments.json:
+        harness.write_json(arguments.json, record)
+    for fault in record["faults"]:
+        print(fault, file=sys.stderr)
+    return int(bool(record["faults"]))
 
 
 if __name__ == "__main__":
