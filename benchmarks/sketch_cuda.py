@@ -160,7 +160,12 @@ def passes(rows: int, columns: int, runs: int) -> dict[str, Any]:
         "gaussian": lambda: sketch.sketch(a, kind="gaussian", rows=height),
     }
     seconds = cuda_device.measured(runnable, runs)
-    found = {"same_bits": same, "off_the_cpu": off, "bits_of_the_cpu": of_host}
+    found = {
+        "same_bits": same,
+        "off_the_cpu": off,
+        "bits_of_the_cpu": of_host,
+        "failed": [name for name in runnable if name not in seconds],
+    }
     return {"rows": rows, "columns": columns, **found, "seconds": seconds}
 
 
@@ -197,6 +202,8 @@ def main() -> int:
     for row in record["passes"]:
         for kind in (kind for kind, same in row["bits_of_the_cpu"].items() if not same):
             note(f"{kind} of {row['rows']} x {row['columns']} differs from the CPU")
+        for name in row["failed"]:
+            note(f"{name} of {row['rows']} x {row['columns']} fails")
         if not row["same_bits"]:
             note(f"sjlt of {row['rows']} x {row['columns']} differs from run to run")
     table = []
