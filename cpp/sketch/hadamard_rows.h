@@ -272,8 +272,9 @@ SLIPSTICK_HOST_DEVICE inline double sum_of_jobs(const Job& job, int64_t at) {
 
 // ---- the host's part ------------------------------------------------------------------------------------------------------------------------
 
-// Blocks of threads, of 16 samples a thread, below which the work goes in waves.
-constexpr int64_t kFewBlocks = 256;
+// Blocks of threads, of 16 samples a thread, below which the work goes in waves: fewer than a large device has multiprocessors. With more, waves would only
+// add two passes over what is transformed.
+constexpr int64_t kFewBlocks = 128;
 
 // Blocks of threads of one job.
 template <int samples> int64_t blocks_of(const Job& job) {
