@@ -34,16 +34,20 @@ for room in "${rooms[@]}"; do
 done
 command -v nvcc > /dev/null || PATH=${CUDA_HOME:-/usr/local/cuda}/bin:$PATH
 command -v nvcc > /dev/null || missing "nvcc is neither on PATH nor in ${CUDA_HOME:-/usr/local/cuda}/bin; expected CUDA's compiler"
-"$python" -c 'import torch' 2> /dev/null || missing "$python has no torch; PYTHON may name another"
-lacking=$("$python" - << 'PACKAGES'
-import importlib.util, shutil
-names = ("pip", "nanobind", "scikit_build_core", "pytest", "numpy", "scipy", "zstandard", "cmake", "ninja")
-print(*(name for name in names if importlib.util.find_spec(name) is None and not (name in ("cmake", "ninja") and shutil.which(name))))
-PACKAGES
-)
-[[ -z $lacking ]] || missing "$python lacks what the build or the tests need: $lacking"
-arch=$("$python" -c 'import torch; print("%d%d" % torch.cuda.get_device_capability())' 2> /dev/null) ||
-  missing "torch finds no CUDA device"
+command -v "$python" > /dev/null || missing "there is no $python; PYTHON may name another"
+found=$("$python" - << 'LOOK'
+import importlib.util, re, shutil, sys
+names = ("torch", "pip", "nanobind", "scikit_build_core", "pytest", "numpy", "scipy", "zstandard", "cmake", "ninja")
+lacking = [name for name in names if importlib.util.find_spec(name) is None and not (name in ("cmake", "ninja") and shutil.which(name))]
+if lacking:
+    sys.exit(f"gpu.sh: {sys.executable} lacks what the build or the tests need: {', '.join(lacking)}; PYTHON may name another")
+import torch
+if not torch.cuda.is_available():
+    sys.exit("gpu.sh: torch finds no CUDA device")
+print("%d%d" % torch.cuda.get_device_capability(), re.sub("[^a-z0-9]+", "-", torch.cuda.get_device_name().lower()))
+LOOK
+) || exit 3
+read -r arch card <<< "$found"
 archs=$(nvcc --list-gpu-arch | tr '\n' ' ')
 [[ " $archs" == *" compute_$arch "* ]] || missing "nvcc compiles for ${archs}and the device is compute_$arch"
 
@@ -52,7 +56,6 @@ if [[ -z $work ]]; then
   trap 'rm -rf "$work"' EXIT
 fi
 mkdir -p "$results"
-card=$("$python" -c 'import re, torch; print(re.sub("[^a-z0-9]+", "-", torch.cuda.get_device_name().lower()))')
 report=$results/gpu-$card-$(date -u +%Y%m%d-%H%M)
 
 failed=()
