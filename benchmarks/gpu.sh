@@ -16,7 +16,7 @@ results=$(realpath -m "${RESULTS:-$(dirname "$0")/results}")
 cd "$(dirname "$0")/.."
 python=${PYTHON:-python3}
 seconds=${SECONDS_LEFT:-540}
-most=180  # for one stage, so that one that hangs does not take all
+most=$seconds  # for one stage
 begin=$SECONDS
 
 missing() {
@@ -71,7 +71,8 @@ stage() {  # NAME COMMAND...
 site=$work/site
 stage build "$python" -m pip install -q --no-build-isolation --no-deps --upgrade --target "$site" -Cbuild-dir="$work/build" \
   -Ccmake.define.SLIPSTICK_CUDA=ON -Ccmake.define.CMAKE_CUDA_ARCHITECTURES="$arch-real" .
-((${#failed[@]} == 0)) || exit 1  # nothing to run
+((${#failed[@]} == 0)) || { echo "gpu.sh: without a build there is nothing to run" >&2; exit 1; }
+most=180  # from here on, so that one that hangs does not take all
 export PYTHONPATH=$site
 "$python" -c 'import slipstick; from slipstick._extension import cuda_extension
 assert slipstick.config()["cuda"]; print(slipstick.__file__, cuda_extension().devices())'
