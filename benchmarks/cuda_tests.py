@@ -3,7 +3,8 @@ run in a new one.
 
 python benchmarks/cuda_tests.py PYTEST_ARGUMENT...
 
-Also the pytest plugin that this needs. After each test it waits for the device, so that an error belongs to the test that made it.
+Also the pytest plugin that this needs. After each test it waits for the device, so that an error belongs to the test that made it; and it says at once why
+a test failed, as nothing is said at the end by a run that is stopped.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import pytest
 FOLDER = "SLIPSTICK_CUDA_TESTS"  # names the folder of what one process tells the next: the tests begun, a line each, and whether the device is lost
 NO_TESTS = 5  # pytest's status for an empty collection
 MOST_PROCESSES = 20
+LAST_LINES = 25  # of what a failure has to say
 
 
 def device_error() -> str:
@@ -39,6 +41,20 @@ def device_error() -> str:
 def pytest_collection_modifyitems(items: list[Any]) -> None:
     begun = set(pathlib.Path(os.environ[FOLDER], "begun").read_text("utf-8").splitlines())
     items[:] = [item for item in items if item.nodeid not in begun]
+
+
+class Failures:
+    def __init__(self, config: Any) -> None:
+        self.config = config
+
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        if report.failed:
+            said = "\n".join(report.longreprtext.splitlines()[-LAST_LINES:])
+            self.config.pluginmanager.get_plugin("terminalreporter").write(f"\n{report.nodeid}, {report.when}:\n{said}\n")
+
+
+def pytest_configure(config: Any) -> None:
+    config.pluginmanager.register(Failures(config))
 
 
 @pytest.hookimpl(hookwrapper=True)
@@ -62,7 +78,7 @@ def main(arguments: list[str]) -> int:
         environment = {**os.environ, FOLDER: folder, "PYTHONPATH": path}
         for process in range(MOST_PROCESSES):
             before = begun.stat().st_size
-            result = subprocess.run([sys.executable, "-m", "pytest", "-p", "cuda_tests", *arguments], env=environment).returncode
+            result = subprocess.run([sys.executable, "-m", "pytest", "-p", "cuda_tests", "--tb=no", *arguments], env=environment).returncode
             if process > 0 and result == NO_TESTS:
                 break  # it was the last test that the process before ended with
             status = status or result

@@ -78,7 +78,7 @@ export PYTHONPATH=$site
 assert slipstick.config()["cuda"]; print(slipstick.__file__, cuda_extension().devices())'
 
 # Tests before figures, as figures of what is wrong are worth nothing; what takes longest comes last: where the time runs out, that is what is missing.
-pytest=("$python" benchmarks/cuda_tests.py -q -p no:cacheprovider --tb=short -rf --durations=5)
+pytest=("$python" benchmarks/cuda_tests.py -q -p no:cacheprovider -rf --durations=5)
 for room in "${rooms[@]}"; do
   stage "$room tests" "${pytest[@]}" -m 'cuda and not long' "tests/python/test_${room}_cuda_torch.py"
 done

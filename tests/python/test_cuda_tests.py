@@ -41,7 +41,7 @@ def test_every_test_runs_once(last, tmp_path):
     assert (tmp_path / "ran").read_text().split() == ["first", "wild", "after", "crash", "last"]
     assert result.returncode == 1
     assert "the device is lost to this process after test_all.py::test_wild: CUDA error: an illegal memory access" in result.stdout
-    assert "assert (1 + 1) == 3" in result.stdout  # what the test itself said
+    assert "test_all.py::test_wild, call:\nE   assert (1 + 1) == 3" in result.stdout  # what the test itself said
     assert ("after test_all.py::test_last: CUDA error" in result.stdout) == last
 
 
