@@ -264,13 +264,14 @@ def test_what_is_no_number_is_no_largest_logit(operators):
 
 
 def filtered(z, upstream, targets, share, map):
-    """Gradient of upstream (lse - target) by the logits before the map and without their scale, what was dropped, and the bound that drops a share of
-    the elements; the definition, in float64.
+    """Gradient of upstream (lse - target) by the logits before the map and without their scale, what was dropped, and a bound that drops about a share
+    of the elements; the definition, in float64.
     """
     slope = 1 - (z / map[1]) ** 2 if map[0] == "softcap" else torch.exp(-z.abs()) if map[0] == "stablemax" else torch.ones_like(z)
     element = torch.softmax(z, 1) * slope
     order = element.flatten().sort().values
-    at = int(share * len(order))
+    order = order[int((share - 0.2) * len(order)) : int(share * len(order)) + 2]
+    at = (order[1:] / order[:-1]).argmax()
     eps = float(order[at] + order[at + 1]) / 2  # near no element
     small = element < eps
     element = element * upstream[:, None]

@@ -184,7 +184,7 @@ def test_losses_of_two_heads_are_those_of_the_cpu(monkeypatch):
     hidden, weight, _, second_hidden, second_weight, _ = tensors
 
     def values():
-        return losses.logit_difference_cross_entropy(hidden, weight, targets, second_hidden, second_weight, threshold=0.1)
+        return losses.logit_difference_cross_entropy(hidden, weight, second_hidden, second_weight, targets, threshold=0.1)
 
     want = values()
     by_cpu = torch.autograd.grad(want, (hidden, weight))

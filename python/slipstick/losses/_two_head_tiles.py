@@ -11,7 +11,7 @@ import torch
 
 from ._tiles import GradientSums, RowKernels, Tile, TiledHead, multiply, statistics, steps, tile_shape
 
-KINDS = {"kl": 0, "jensen_shannon": 1, "bernoulli": 2, "bernoulli_norm": 3}
+KINDS = {"kl": 0, "jensen_shannon": 1, "binary_kl": 2, "binary_kl_norm": 3}  # of DivergenceKind
 Heads = tuple[TiledHead, TiledHead]
 Gradients = tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor | None]  # by hidden, weight and bias of one head
 Rows = torch.Tensor | None  # (rows,) float64; None for zeros
