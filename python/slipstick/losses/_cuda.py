@@ -267,7 +267,7 @@ def _cross_entropy(
         w = w / divisor
         a = w * (1 + 2 * z_loss * lse)
         d = -w * label_smoothing / vocabulary if label_smoothing > 0 else None
-        of = _tiles.Coefficients(lse, a, None, None, d, head.targets[:, None], -(w * (1 - label_smoothing))[:, None])
+        of = _tiles.Coefficients(lse, a, None, None, d, targets.contiguous()[:, None], -(w * (1 - label_smoothing))[:, None])
         dropped = _tiles.gradients(head, of, by_hidden, by_weight, by_bias, CudaKernels(), filter_eps)
     if dropped is None:
         dropped = torch.zeros(hidden.shape[0] if filter_eps > 0 else 0, dtype=torch.float64, device=hidden.device)
