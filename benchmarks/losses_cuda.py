@@ -74,6 +74,20 @@ def cases(hidden: Any, weight: Any, targets: Any) -> dict[str, tuple[Callable[[]
     def ours(workspace: int) -> Callable[[Any, Any], Any]:
         return lambda h, w: losses.linear_cross_entropy(h, w, targets, workspace=workspace)
 
+    def filtered(h: Any, w: Any) -> Any:
+        return losses.linear_cross_entropy(h, w, targets, filter_eps="auto")
+
+    teacher_hidden, teacher = hidden.flip(0), weight.flip(1)
+
+    def apart(h: Any, w: Any) -> Any:
+        return losses.two_head_statistics(h, w, teacher_hidden, teacher, want="forward_kl").forward_kl.mean()
+
+    def apart_by_torch(h: Any, w: Any) -> Any:
+        log_p, log_q = ((x @ y.T).float().log_softmax(1) for x, y in ((h, w), (teacher_hidden, teacher)))
+        return torch.nn.functional.kl_div(log_p, log_q, reduction="batchmean", log_target=True)
+
+    compiled_apart = torch.compile(apart_by_torch)
+
     def trained(loss: Callable[[Any, Any], Any]) -> Callable[[], Any]:
         def step() -> Any:
             h, w = hidden.detach().requires_grad_(), weight.detach().requires_grad_()
@@ -96,6 +110,9 @@ def cases(hidden: Any, weight: Any, targets: Any) -> dict[str, tuple[Callable[[]
         "torch": (trained(of_torch), True),
         **{f"forward: slipstick, {size} MiB": (forward(ours(size * MIB)), False) for size in (64, 256, 1024)},
         "forward: torch.compile": (forward(compiled), False),
+        "filtered: slipstick": (trained(filtered), False),
+        "KL of a teacher: slipstick": (trained(apart), False),
+        "KL of a teacher: torch.compile": (trained(compiled_apart), False),
     }
 
 
@@ -136,6 +153,7 @@ def parts(hidden: Any, weight: Any) -> dict[str, tuple[Callable[[], Any], int, i
     kernels, count, flops = _cuda.CudaKernels(), high * wide, 2 * high * wide * width
     by_weight = torch.empty(wide, width, dtype=torch.bfloat16, device="cuda")
     values, indices = (torch.empty(high, 256, dtype=kind, device="cuda") for kind in (torch.float64, torch.int64))
+    dropped = torch.zeros(high, dtype=torch.float64, device="cuda")
     few = values.new_empty(high, 5), indices.new_empty(high, 5)
     return {
         "product to float32": (lambda: _tiles.multiply(some, classes.T), flops, 0),
@@ -147,7 +165,8 @@ def parts(hidden: Any, weight: Any) -> dict[str, tuple[Callable[[], Any], int, i
         "the 5 largest": (lambda: kernels.add_tops(tile, True, *few), 0, 4 * count),
         "the 256 largest": (lambda: kernels.add_tops(tile, True, values, indices), 0, 4 * count),
         "torch's 5 largest": (lambda: logits.topk(5), 0, 4 * count),
-        "gradient by logits": (lambda: kernels.form_gradient(tile, of, dz), 0, 6 * count),
+        "gradient by logits, filtered": (lambda: kernels.form_gradient(tile, of, 1e-4, dropped, dz), 0, 6 * count),
+        "gradient by logits": (lambda: kernels.form_gradient(tile, of, 0.0, None, dz), 0, 6 * count),
         "copy": (lambda: dz.copy_(logits), 0, 6 * count),
     }
 

@@ -1,8 +1,8 @@
 // Kernels of the losses room: warps and threads of tile_rows.h. Errors against the host's: those of expf, tanhf and log1pf, a few units of float.
 #include <string>
 
-#include "base/launch.cuh"
 #include "losses/tile_rows.h"
+#include "losses/warps.cuh"
 #include "slipstick/losses_cuda.h"
 
 namespace slipstick::losses::cuda {
@@ -10,33 +10,13 @@ namespace {
 
 using slipstick::cuda::check;
 using slipstick::cuda::grid_size;
-using slipstick::cuda::kBlockThreads;
 using slipstick::cuda::OnDevice;
-using tile::kLanes;
 using tile::kPerLane;
 using tile::kSegment;
 
-constexpr unsigned kAllLanes = 0xffffffffu;
-
-__device__ int64_t this_warp() { return (int64_t{blockIdx.x} * kBlockThreads + threadIdx.x) / kLanes; }
-__device__ int64_t all_warps() { return int64_t{gridDim.x} * (kBlockThreads / kLanes); }
-
-template <class Real> __device__ tile::Maximum<Real> from_lane(const tile::Maximum<Real>& x, int lane) {
-  return {__shfl_xor_sync(kAllLanes, x.value, lane), __shfl_xor_sync(kAllLanes, x.column, lane)};
-}
-template <class Real> __device__ tile::Sums<Real> from_lane(const tile::Sums<Real>& x, int lane) {
-  return {__shfl_xor_sync(kAllLanes, x.exponentials, lane), __shfl_xor_sync(kAllLanes, x.weighted, lane),
-          __shfl_xor_sync(kAllLanes, x.first, lane), __shfl_xor_sync(kAllLanes, x.second, lane)};
-}
-// Of all lanes of a warp: a sum of two is the same whichever comes first, so all get the same bits.
-template <class T> __device__ T of_warp(T x) {
-  for (int lane = kLanes / 2; lane > 0; lane /= 2) x = join(x, from_lane(x, lane));
-  return x;
-}
-
 template <class Real, bool all>
 __global__ void __launch_bounds__(kBlockThreads) segment_kernel(tile::Tile<Real> t, tile::Partial<Real>* partials) {
-  const int lane = static_cast<int>(threadIdx.x) % kLanes;
+  const int lane = this_lane();
   const int64_t segments = (t.columns + kSegment - 1) / kSegment;
   for (int64_t at = this_warp(); at < t.rows * segments; at += all_warps()) {  // the same for all lanes, as shuffles want it
     const int64_t row = at / segments, segment = at % segments, begin = segment * kSegment;
@@ -56,15 +36,25 @@ __global__ void __launch_bounds__(kBlockThreads)
     tile::add_row(t, partials, row, first, sums);
 }
 
-template <class Real, class Out>
-__global__ void __launch_bounds__(kBlockThreads)
-    gradient_kernel(tile::Tile<Real> t, Coefficients coefficients, Out* out, int64_t stride, bool aligned) {
-  const int lane = static_cast<int>(threadIdx.x) % kLanes;
+template <class Real, class Out, bool filtered>
+__global__ void __launch_bounds__(kBlockThreads) gradient_kernel(tile::Tile<Real> t, Coefficients coefficients, double eps,
+                                                                 tile::Dropped<Real>* partials, Out* out, int64_t stride, bool aligned) {
+  const int lane = this_lane();
   const int64_t segments = (t.columns + kSegment - 1) / kSegment;
   for (int64_t at = this_warp(); at < t.rows * segments; at += all_warps()) {
-    const int64_t row = at / segments, begin = at % segments * kSegment;
-    tile::lane_gradient(t, coefficients, row, begin, lane, out, stride, aligned);
+    const int64_t row = at / segments, segment = at % segments;
+    tile::Dropped<Real> dropped = tile::lane_gradient<filtered>(t, coefficients, eps, row, segment * kSegment, lane, out, stride, aligned);
+    if (!filtered) continue;
+    dropped = of_warp(dropped);
+    if (lane == 0) partials[segment * t.rows + row] = dropped;
   }
+}
+
+template <class Real>
+__global__ void __launch_bounds__(kBlockThreads) dropped_kernel(tile::Tile<Real> t, const tile::Dropped<Real>* partials, double* dropped) {
+  const int64_t threads = int64_t{gridDim.x} * kBlockThreads;
+  for (int64_t row = int64_t{blockIdx.x} * kBlockThreads + threadIdx.x; row < t.rows; row += threads)
+    tile::add_dropped(t, partials, row, dropped);
 }
 
 template <class Real> void launch_statistics(const Queue& queue, const Tile& tile, bool first, bool all, void* workspace,
@@ -87,15 +77,23 @@ template <class Real> void launch_statistics(const Queue& queue, const Tile& til
   check(where, cudaGetLastError());
 }
 
-template <class Real, class Out>
-void launch_gradient(const Queue& queue, const Tile& tile, const Coefficients& coefficients, void* out, int64_t out_stride) {
+template <class Real, class Out> void launch_gradient(const Queue& queue, const Tile& tile, const Coefficients& coefficients,
+                                                      const Filter& filter, void* out, int64_t out_stride) {
   constexpr const char* where = "row_statistics_backward";
+  const auto stream = static_cast<cudaStream_t>(queue.stream);
   const auto t = tile::typed<Real>(tile);
   const int64_t segments = (t.columns + kSegment - 1) / kSegment;
   const bool aligned = tile::lies_at_packs(out, out_stride, sizeof(Out), tile::kPack<Real> * sizeof(Out));
-  gradient_kernel<Real, Out>
-      <<<grid_size(where, queue.device, t.rows * segments * kLanes), kBlockThreads, 0, static_cast<cudaStream_t>(queue.stream)>>>(
-          t, coefficients, static_cast<Out*>(out), out_stride, aligned);
+  const unsigned blocks = grid_size(where, queue.device, t.rows * segments * kLanes);
+  auto* const to = static_cast<Out*>(out);
+  if (filter.eps == 0) {
+    gradient_kernel<Real, Out, false><<<blocks, kBlockThreads, 0, stream>>>(t, coefficients, 0, nullptr, to, out_stride, aligned);
+    return check(where, cudaGetLastError());
+  }
+  auto* const partials = static_cast<tile::Dropped<Real>*>(filter.workspace);
+  gradient_kernel<Real, Out, true><<<blocks, kBlockThreads, 0, stream>>>(t, coefficients, filter.eps, partials, to, out_stride, aligned);
+  check(where, cudaGetLastError());
+  dropped_kernel<Real><<<grid_size(where, queue.device, t.rows), kBlockThreads, 0, stream>>>(t, partials, filter.dropped);
   check(where, cudaGetLastError());
 }
 
@@ -114,17 +112,21 @@ void add_statistics(const Queue& queue, const Tile& tile, bool first, bool all, 
   launch_statistics<float>(queue, tile, first, all, workspace, sums);
 }
 
-void form_gradient(const Queue& queue, const Tile& tile, const Coefficients& coefficients, Format out_format, void* out,
-                   int64_t out_stride) {
+int64_t filter_bytes(Format format, int64_t rows, int64_t columns) {
+  return rows * ((columns + kSegment - 1) / kSegment) * (format == Format::f64 ? 8 : 4);
+}
+
+void form_gradient(const Queue& queue, const Tile& tile, const Coefficients& coefficients, const Filter& filter, Format out_format,
+                   void* out, int64_t out_stride) {
   constexpr const char* where = "row_statistics_backward";
   tile::check_tile(where, tile);
   if (out_format != tile.format && !(tile.format == Format::f32 && out_format == Format::bf16))
     throw Error(ErrorKind::invalid_argument, std::string(where) + ": a gradient is asked for in another format than that of the tile");
   if (tile.rows == 0 || tile.columns == 0) return;
   const OnDevice on(where, queue.device);
-  if (tile.format == Format::f64) return launch_gradient<double, double>(queue, tile, coefficients, out, out_stride);
-  if (out_format == Format::bf16) return launch_gradient<float, uint16_t>(queue, tile, coefficients, out, out_stride);
-  launch_gradient<float, float>(queue, tile, coefficients, out, out_stride);
+  if (tile.format == Format::f64) return launch_gradient<double, double>(queue, tile, coefficients, filter, out, out_stride);
+  if (out_format == Format::bf16) return launch_gradient<float, uint16_t>(queue, tile, coefficients, filter, out, out_stride);
+  launch_gradient<float, float>(queue, tile, coefficients, filter, out, out_stride);
 }
 
 }  // namespace slipstick::losses::cuda

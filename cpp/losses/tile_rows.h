@@ -224,11 +224,14 @@ template <class Real> struct RowCoefficients {
 template <class Real> SLIPSTICK_HOST_DEVICE inline Real number_at(const double* values, int64_t row) {
   return values ? static_cast<Real>(values[row]) : Real{0};
 }
+// A number as two whose sum it is; infinities and NaN in the first.
+template <class Real> SLIPSTICK_HOST_DEVICE inline void split_number(double x, Real& high, Real& low) {
+  high = static_cast<Real>(x);
+  low = x - x == 0 ? static_cast<Real>(minus(x, static_cast<double>(high))) : Real{0};
+}
 template <class Real> SLIPSTICK_HOST_DEVICE inline RowCoefficients<Real> row_coefficients(const Coefficients& of, int64_t row) {
   RowCoefficients<Real> out;
-  const double lse = of.lse ? of.lse[row] : 0;
-  out.high = static_cast<Real>(lse);
-  out.low = lse - lse == 0 ? static_cast<Real>(minus(lse, static_cast<double>(out.high))) : Real{0};
+  split_number(of.lse ? of.lse[row] : 0, out.high, out.low);
   out.a = number_at<Real>(of.a, row);
   out.b = number_at<Real>(of.b, row);
   out.c = number_at<Real>(of.c, row);
@@ -236,26 +239,47 @@ template <class Real> SLIPSTICK_HOST_DEVICE inline RowCoefficients<Real> row_coe
   return out;
 }
 
-template <class Real> SLIPSTICK_HOST_DEVICE inline Real probability(const RowCoefficients<Real>& row, Real z) {
-  const Real x = minus(minus(z, row.high), row.low);
+// e^x, at most 1.
+template <class Real> SLIPSTICK_HOST_DEVICE inline Real probability(Real x) {
   if (x < static_cast<Real>(kVanish)) return 0;
   return exponential(x > 0 ? Real{0} : x);
 }
+template <class Real> SLIPSTICK_HOST_DEVICE inline Real probability(const RowCoefficients<Real>& row, Real z) {
+  return probability(minus(minus(z, row.high), row.low));
+}
 
-// Logits from a column on become gradients by the products of hidden and weight.
-template <class Real>
+// The part of a row's gradient that a filter dropped, without the scale.
+template <class Real> struct Dropped {
+  Real sum;
+};
+template <class Real> SLIPSTICK_HOST_DEVICE inline Dropped<Real> join(const Dropped<Real>& a, const Dropped<Real>& b) {
+  return {plus(a.sum, b.sum)};
+}
+
+// Logits from a column on become gradients by the products of hidden and weight. filtered: p (a + b z) times the map's slope is dropped where it is
+// below the bound; single entries never are.
+template <bool filtered, class Real>
 SLIPSTICK_HOST_DEVICE inline void gradient_of(const Tile<Real>& tile, const Coefficients& of, const RowCoefficients<Real>& row_of,
-                                              Real scale, int64_t row, int64_t column, Real (&z)[kPack<Real>]) {
+                                              Real scale, Real bound, int64_t row, int64_t column, Real (&z)[kPack<Real>],
+                                              Dropped<Real>& dropped) {
   const bool softmax = of.a || of.b;
   Real slope[kPack<Real>];
   SLIPSTICK_UNROLL
   for (int i = 0; i < kPack<Real>; ++i) {
-    slope[i] = times(scale, map_slope(tile.map, tile.cap, z[i]));
+    const Real of_map = map_slope(tile.map, tile.cap, z[i]);
+    slope[i] = times(scale, of_map);
     Real g = 0;
     if (softmax) {
       const Real finite = z[i] < -largest<Real>() ? -largest<Real>() : z[i];  // 0 times -inf is meant as 0
       const Real inner = of.b ? plus(row_of.a, times(row_of.b, finite)) : row_of.a;
       g = times(probability(row_of, z[i]), inner);
+    }
+    if (filtered) {
+      const Real element = times(g, of_map);
+      if (magnitude(element) < bound) {  // false for NaN, which is to be seen
+        if (column + i < tile.columns) dropped.sum = plus(dropped.sum, element);
+        g = 0;
+      }
     }
     if (of.c) g = plus(g, times(row_of.c, z[i]));
     z[i] = plus(g, row_of.d);
@@ -295,27 +319,48 @@ SLIPSTICK_HOST_DEVICE inline void store_gradient(const Real (&z)[kPack<Real>], i
     if (k < valid) to[k] = pack.at[k];
 }
 
-// The lane's part of a segment. out: [rows, columns] as the tile's, rows `stride` apart; it may be the tile.
-template <class Real, class Out>
-SLIPSTICK_HOST_DEVICE inline void lane_gradient(const Tile<Real>& tile, const Coefficients& of, int64_t row, int64_t begin, int lane,
-                                                Out* out, int64_t stride, bool aligned) {
-  const Real scale = scale_of(tile);
+// Whether a row is to be skipped, or has a target that is no class.
+struct RowKind {
+  bool skipped, wrong;
+};
+template <class Real> SLIPSTICK_HOST_DEVICE inline RowKind kind_of_row(const Tile<Real>& tile, int64_t row) {
   const int64_t target = tile.targets ? tile.targets[row] : 0;
   const bool skipped = tile.targets && target == tile.ignore;
-  const bool wrong = tile.targets && !skipped && (target < 0 || target >= tile.vocabulary);
+  return {skipped, tile.targets && !skipped && (target < 0 || target >= tile.vocabulary)};
+}
+
+// The lane's part of a segment. out: [rows, columns] as the tile's, rows `stride` apart; it may be the tile. Gives what a filter of eps dropped.
+template <bool filtered, class Real, class Out>
+SLIPSTICK_HOST_DEVICE inline Dropped<Real> lane_gradient(const Tile<Real>& tile, const Coefficients& of, double eps, int64_t row,
+                                                         int64_t begin, int lane, Out* out, int64_t stride, bool aligned) {
+  const Real scale = scale_of(tile);
+  const RowKind kind = kind_of_row(tile, row);
   const RowCoefficients<Real> row_of = row_coefficients<Real>(of, row);
+  const Real bound =
+      filtered ? static_cast<Real>(times(eps, static_cast<double>(plus(magnitude(row_of.a), magnitude(row_of.b))))) : Real{0};
+  Dropped<Real> dropped{0};
   for (int i = 0; i < kPerLane; i += kPack<Real>) {
     const int64_t column = begin + column_of<Real>(lane, i);
-    if (column >= tile.columns) return;
+    if (column >= tile.columns) return dropped;
     Real z[kPack<Real>];
-    if (skipped || wrong) {
-      for (int k = 0; k < kPack<Real>; ++k) z[k] = skipped ? Real{0} : static_cast<Real>(NAN);
+    if (kind.skipped || kind.wrong) {
+      for (int k = 0; k < kPack<Real>; ++k) z[k] = kind.skipped ? Real{0} : static_cast<Real>(NAN);
     } else {
       load_logits(tile, scale, row, column, z);
-      gradient_of(tile, of, row_of, scale, row, column, z);
+      gradient_of<filtered>(tile, of, row_of, scale, bound, row, column, z, dropped);
     }
     store_gradient(z, tile.columns - column, aligned, out + row * stride + column);
   }
+  return dropped;
+}
+
+// What the segments of a tile dropped joins the row's sum, in their order; by one thread a row.
+template <class Real>
+SLIPSTICK_HOST_DEVICE inline void add_dropped(const Tile<Real>& tile, const Dropped<Real>* partials, int64_t row, double* dropped) {
+  const int64_t segments = (tile.columns + kSegment - 1) / kSegment;
+  double sum = dropped[row];
+  for (int64_t segment = 0; segment < segments; ++segment) sum = plus(sum, static_cast<double>(partials[segment * tile.rows + row].sum));
+  dropped[row] = sum;
 }
 
 // ---- the host's part ------------------------------------------------------------------------------------------------------------------------

@@ -1,10 +1,11 @@
-// The kernels of losses.cu and tops.cu without a device: warps and threads one after the other, the lanes of a warp joined in the kernels' own order. A shared
+// The kernels of losses.cu, tops.cu and two_heads.cu without a device: warps and threads one after the other, the lanes of a warp joined in the kernels' own order. A shared
 // library, which tests/python/test_losses_tiles_torch.py compiles and hands to the driver in place of slipstick._cuda.
 #include <memory>
 #include <vector>
 
 #include "losses/tile_rows.h"
 #include "losses/tile_tops.h"
+#include "losses/tile_two_heads.h"
 
 namespace {
 
@@ -79,15 +80,93 @@ template <class Real> void add_tops(const cuda::Tile& given, bool first, const c
   }
 }
 
-template <class Real, class Out>
-void form_gradient(const cuda::Tile& given, const Coefficients& of, Out* out, int64_t stride) {
+template <bool filtered, class Real, class Out>
+void form_gradient(const cuda::Tile& given, const Coefficients& of, const cuda::Filter& filter, Out* out, int64_t stride) {
   const auto t = tile::typed<Real>(given);
   const bool aligned = tile::lies_at_packs(out, stride, sizeof(Out), tile::kPack<Real> * sizeof(Out));
+  const int64_t segments = (t.columns + tile::kSegment - 1) / tile::kSegment;
+  std::vector<tile::Dropped<Real>> partials(static_cast<size_t>(t.rows * segments));
   for (int64_t row = 0; row < t.rows; ++row) {
-    for (int64_t begin = 0; begin < t.columns; begin += tile::kSegment) {
-      for (int lane = 0; lane < tile::kLanes; ++lane) tile::lane_gradient(t, of, row, begin, lane, out, stride, aligned);
+    for (int64_t segment = 0; segment < segments; ++segment) {
+      std::vector<tile::Dropped<Real>> lanes;
+      for (int lane = 0; lane < tile::kLanes; ++lane)
+        lanes.push_back(tile::lane_gradient<filtered>(t, of, filter.eps, row, segment * tile::kSegment, lane, out, stride, aligned));
+      partials[static_cast<size_t>(segment * t.rows + row)] = of_warp(lanes);
     }
+    if (filtered) tile::add_dropped(t, partials.data(), row, filter.dropped);
   }
+}
+template <class Real, class Out>
+void form_gradient(const cuda::Tile& given, const Coefficients& of, const cuda::Filter& filter, void* out, int64_t stride) {
+  auto* const to = static_cast<Out*>(out);
+  filter.eps > 0 ? form_gradient<true, Real>(given, of, filter, to, stride) : form_gradient<false, Real>(given, of, filter, to, stride);
+}
+
+// ---- two heads ------------------------------------------------------------------------------------------------------------------------------
+
+int64_t segments_of(const cuda::TwoTiles& given) { return (given.first.columns + tile::kSegment - 1) / tile::kSegment; }
+template <class Real> tile::TwoTiles<Real> typed(const cuda::TwoTiles& given) {
+  return {tile::typed<Real>(given.first), tile::typed<Real>(given.second)};
+}
+
+template <class Real> void add_kl(const cuda::TwoTiles& given, bool first, double* sums, int64_t stride) {
+  const auto t = typed<Real>(given);
+  std::vector<tile::KlPartial<Real>> partials(static_cast<size_t>(t.first.rows * segments_of(given)));
+  for (int64_t row = 0; row < t.first.rows; ++row) {
+    for (int64_t segment = 0; segment < segments_of(given); ++segment) {
+      Real z[tile::kLanes][tile::kPerLane], w[tile::kLanes][tile::kPerLane];
+      std::vector<tile::Maximum<Real>> first_maxima, second_maxima;
+      std::vector<tile::KlSums<Real>> lanes;
+      for (int lane = 0; lane < tile::kLanes; ++lane) {
+        tile::load_lane(t.first, row, segment * tile::kSegment, lane, z[lane]);
+        tile::load_lane(t.second, row, segment * tile::kSegment, lane, w[lane]);
+        first_maxima.push_back(tile::lane_maximum(z[lane], lane));
+        second_maxima.push_back(tile::lane_maximum(w[lane], lane));
+      }
+      const Real first_maximum = of_warp(first_maxima).value, second_maximum = of_warp(second_maxima).value;
+      for (int lane = 0; lane < tile::kLanes; ++lane) lanes.push_back(tile::lane_kl(z[lane], w[lane], first_maximum, second_maximum));
+      partials[static_cast<size_t>(segment * t.first.rows + row)] = {first_maximum, second_maximum, of_warp(lanes)};
+    }
+    tile::add_kl_row(t, partials.data(), row, first, sums, stride);
+  }
+}
+
+template <DivergenceKind kind, class Real> void add_elements(const cuda::TwoTiles& given, double mixture, const double* first_lse,
+                                                             const double* second_lse, bool first, double* sums, int64_t stride) {
+  const auto t = typed<Real>(given);
+  std::vector<tile::ElementSums<Real>> partials(static_cast<size_t>(t.first.rows * segments_of(given)));
+  for (int64_t row = 0; row < t.first.rows; ++row) {
+    const auto softmaxes = tile::softmaxes_of<Real>(first_lse, second_lse, row);
+    for (int64_t segment = 0; segment < segments_of(given); ++segment) {
+      std::vector<tile::ElementSums<Real>> lanes;
+      for (int lane = 0; lane < tile::kLanes; ++lane)
+        lanes.push_back(tile::lane_elements<kind>(t, softmaxes, static_cast<Real>(mixture), row, segment * tile::kSegment, lane));
+      partials[static_cast<size_t>(segment * t.first.rows + row)] = of_warp(lanes);
+    }
+    tile::add_element_row(t, partials.data(), row, first, sums, stride);
+  }
+}
+
+// f(row, first column, lane) for all lanes of all warps.
+template <class Function> void for_each_lane(const cuda::TwoTiles& given, const Function& function) {
+  for (int64_t row = 0; row < given.first.rows; ++row) {
+    for (int64_t segment = 0; segment < segments_of(given); ++segment)
+      for (int lane = 0; lane < tile::kLanes; ++lane) function(row, segment * tile::kSegment, lane);
+  }
+}
+
+template <class Function> void with_kind(DivergenceKind kind, const Function& function) {
+  using Kind = DivergenceKind;
+  switch (kind) {
+    case Kind::kl: return function(std::integral_constant<Kind, Kind::kl>());
+    case Kind::jensen_shannon: return function(std::integral_constant<Kind, Kind::jensen_shannon>());
+    case Kind::bernoulli: return function(std::integral_constant<Kind, Kind::bernoulli>());
+    case Kind::bernoulli_norm: return function(std::integral_constant<Kind, Kind::bernoulli_norm>());
+  }
+}
+template <class Function> void in_real(const cuda::TwoTiles& given, const Function& function) {
+  if (given.first.format == Format::f64) return function(double{});
+  function(float{});
 }
 
 }  // namespace
@@ -96,7 +175,13 @@ void form_gradient(const cuda::Tile& given, const Coefficients& of, Out* out, in
 extern "C" {
 
 int64_t slipstick_test_sizes(int which) {
-  return static_cast<int64_t>(which == 0 ? sizeof(cuda::Tile) : which == 1 ? sizeof(cuda::RowSums) : sizeof(Coefficients));
+  constexpr size_t kSizes[] = {sizeof(cuda::Tile),
+                               sizeof(cuda::RowSums),
+                               sizeof(Coefficients),
+                               sizeof(cuda::TwoTiles),
+                               sizeof(cuda::DivergenceCoefficients),
+                               sizeof(cuda::CombinedCoefficients)};
+  return static_cast<int64_t>(kSizes[which]);
 }
 
 void slipstick_test_add_statistics(const cuda::Tile* t, int first, int all, const cuda::RowSums* sums) {
@@ -112,9 +197,59 @@ void slipstick_test_add_tops(const cuda::Tile* t, int first, int64_t count, doub
   t->format == Format::f64 ? add_tops<double>(*t, first != 0, tops) : add_tops<float>(*t, first != 0, tops);
 }
 
-void slipstick_test_form_gradient(const cuda::Tile* t, const Coefficients* of, int out_format, void* out, int64_t stride) {
-  if (t->format == Format::f64) return form_gradient<double>(*t, *of, static_cast<double*>(out), stride);
-  if (static_cast<Format>(out_format) == Format::bf16) return form_gradient<float>(*t, *of, static_cast<uint16_t*>(out), stride);
-  form_gradient<float>(*t, *of, static_cast<float*>(out), stride);
+void slipstick_test_form_gradient(const cuda::Tile* t, const Coefficients* of, double eps, double* dropped, int out_format, void* out,
+                                  int64_t stride) {
+  const cuda::Filter filter{eps, dropped, nullptr};
+  if (t->format == Format::f64) return form_gradient<double, double>(*t, *of, filter, out, stride);
+  if (static_cast<Format>(out_format) == Format::bf16) return form_gradient<float, uint16_t>(*t, *of, filter, out, stride);
+  form_gradient<float, float>(*t, *of, filter, out, stride);
+}
+
+void slipstick_test_add_divergence(const cuda::TwoTiles* tiles, int kind, double mixture, const double* first_lse, const double* second_lse,
+                                   int first, double* sums, int64_t stride) {
+  in_real(*tiles, [&](auto real) {
+    using Real = decltype(real);
+    with_kind(static_cast<DivergenceKind>(kind), [&](auto k) {
+      if constexpr (k() == DivergenceKind::kl) {
+        add_kl<Real>(*tiles, first != 0, sums, stride);
+      } else {
+        add_elements<k(), Real>(*tiles, mixture, first_lse, second_lse, first != 0, sums, stride);
+      }
+    });
+  });
+}
+
+void slipstick_test_form_divergence_gradient(const cuda::TwoTiles* tiles, int kind, double mixture, const cuda::DivergenceCoefficients* of,
+                                             void* first, void* second) {
+  in_real(*tiles, [&](auto real) {
+    using Real = decltype(real);
+    const auto t = typed<Real>(*tiles);
+    with_kind(static_cast<DivergenceKind>(kind), [&](auto k) {
+      for_each_lane(*tiles, [&](int64_t row, int64_t begin, int lane) {
+        tile::lane_divergence_gradient<k()>(t, *of, static_cast<Real>(mixture), row, begin, lane, static_cast<Real*>(first),
+                                            static_cast<Real*>(second));
+      });
+    });
+  });
+}
+
+void slipstick_test_combine(const cuda::TwoTiles* tiles, double coefficient, const double* least, void* out) {
+  in_real(*tiles, [&](auto real) {
+    using Real = decltype(real);
+    const auto t = typed<Real>(*tiles);
+    for_each_lane(*tiles, [&](int64_t row, int64_t begin, int lane) {
+      tile::lane_combination(t, coefficient, least, row, begin, lane, static_cast<Real*>(out));
+    });
+  });
+}
+
+void slipstick_test_form_combined_gradient(const cuda::TwoTiles* tiles, const cuda::CombinedCoefficients* of, void* first, void* second) {
+  in_real(*tiles, [&](auto real) {
+    using Real = decltype(real);
+    const auto t = typed<Real>(*tiles);
+    for_each_lane(*tiles, [&](int64_t row, int64_t begin, int lane) {
+      tile::lane_combined_gradient(t, *of, row, begin, lane, static_cast<Real*>(first), static_cast<Real*>(second));
+    });
+  });
 }
 }

@@ -217,12 +217,115 @@ def test_gradients_of_the_largest_logits_go_to_the_indices_found():
 
 
 @needs_device
-def test_what_has_no_kernels_yet_says_so():
+@pytest.mark.parametrize("arguments", [{}, {"label_smoothing": 0.1}, {"reduction": "sum", "z_loss": 1e-3}], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64], ids=str)
+def test_a_filter_drops_what_the_cpu_drops_and_says_so(dtype, arguments):
+    hidden, weight, bias, targets = head(257, 64, 5003, dtype)
+
+    def step(*inputs, filter_eps):
+        *inputs, labels = inputs
+        inputs = [x.detach().requires_grad_() for x in inputs]
+        loss, dropped = losses.linear_cross_entropy(
+            *inputs[:2], labels, inputs[2], filter_eps=filter_eps, return_dropped=True, workspace=1 << 22, **arguments
+        )
+        made = torch.autograd.grad(loss, inputs)
+        again = losses.linear_cross_entropy(*inputs[:2], labels, inputs[2], filter_eps=filter_eps, workspace=1 << 22, **arguments)
+        for x, y in zip(made, torch.autograd.grad(again, inputs), strict=True):
+            assert (x.double() - y.double()).norm() <= bound_of(dtype) * y.double().norm()
+        return [x.cpu().double() for x in (loss.detach(), dropped, *made)]
+
+    for eps in (None, 1e-3):
+        loss, dropped, *made = step(hidden, weight, bias, targets, filter_eps=eps)
+        want, mass, *by_cpu = step(*(x.cpu().double() for x in (hidden, weight, bias)), targets.cpu(), filter_eps=eps)
+        assert abs(loss - want) <= 1e-5 * want and ((dropped - mass).abs() <= 2e-3).all()  # an element by the bound may go either way
+        for x, y in zip(made, by_cpu, strict=True):
+            assert (x - y).norm() <= max(2 * bound_of(dtype), 0 if dtype == torch.float64 else 1e-3) * y.norm()
+
+
+TWO_HEADS = losses.TwoHeadStatistics._fields
+
+
+@needs_device
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("options", [{}, {"softcap": 3.0, "scale": 0.7}], ids=str)
+def test_statistics_of_two_heads_are_those_of_the_cpu_in_float64(dtype, options):
+    for rows, vocabulary in ((5, 7), (70, 1025), (300, 5003)):
+        hidden, weight, bias, targets = head(rows, 64, vocabulary, dtype)
+        ours = [
+            *(x.requires_grad_() for x in (hidden, weight, bias)),
+            *(x.requires_grad_() for x in head(rows, 96, vocabulary, dtype, 1)[:3]),
+        ]
+        exact = [x.detach().cpu().double().requires_grad_() for x in ours]
+
+        def found(x, labels, **more):
+            common = {"want": TWO_HEADS, "mixture": 0.3, "coefficient": 0.6, **options}
+            return losses.two_head_statistics(x[0], x[1], x[3], x[4], labels, bias=x[2], second_bias=x[5], **common, **more)
+
+        want = found(exact, targets.cpu())
+        unit = losses.ERROR_BOUNDS["two_heads_float64" if dtype == torch.float64 else "two_heads_float32"]
+        for workspace in (1 << 12, 1 << 20, None):
+            got = found(ours, targets, workspace=workspace)
+            for name in TWO_HEADS:
+                x, y = getattr(got, name), getattr(want, name)
+                bound = 40 * unit * (vocabulary if name.startswith("binary") else 1)
+                assert x.is_cuda and ((x.cpu().double() - y).abs() <= bound).all(), name
+                made = torch.autograd.grad(x.sum(), ours, retain_graph=True)
+                for one, other in zip(made, torch.autograd.grad(y.sum(), exact, retain_graph=True), strict=True):
+                    assert one.dtype == dtype and (one.cpu().double() - other).norm() <= bound_of(dtype) * other.norm() + 1e-12, name
+
+
+@needs_device
+def test_differences_of_logits_count_the_likely_classes_alone():
+    """The products are exact: whole numbers."""
+    generator = torch.Generator().manual_seed(2)
+    tensors = [torch.randint(-3, 4, shape, generator=generator).float() for shape in ((70, 5), (3001, 5), (70, 4), (3001, 4))]
+    targets = torch.randint(0, 3001, (70,), generator=generator)
+    want = losses.two_head_statistics(*tensors, targets, want=("combined_target", "combined_lse"), threshold=0.1)
+    for workspace in (1 << 12, 1 << 22, None):
+        on_device = [x.cuda() for x in tensors]
+        got = losses.two_head_statistics(
+            *on_device, targets.cuda(), want=("combined_target", "combined_lse"), threshold=0.1, workspace=workspace
+        )
+        torch.testing.assert_close(got.combined_target.cpu(), want.combined_target)
+        torch.testing.assert_close(got.combined_lse.cpu(), want.combined_lse)
+
+
+@needs_device
+def test_two_heads_and_filters_join_a_capture_and_give_the_same_bits():
+    hidden, weight, _, targets = head(512, 64, 6000, torch.bfloat16)
+    second = head(512, 96, 6000, torch.bfloat16, 1)[:2]
+    static = hidden.clone()
+
+    def step():
+        inputs = [x.detach().requires_grad_() for x in (static, weight, *second)]
+        found = losses.two_head_statistics(*inputs, targets, want=TWO_HEADS, threshold=0.1)
+        values = torch.stack([getattr(found, name) for name in TWO_HEADS])
+        loss, dropped = losses.linear_cross_entropy(*inputs[:2], targets, filter_eps=1e-3, return_dropped=True)
+        return values.detach(), dropped, *torch.autograd.grad(values.sum() + loss, inputs)
+
+    want = step()
+    assert all(torch.equal(x, y) for x, y in zip(step(), want, strict=True))
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        step()
+    stream.synchronize()
+    static.zero_()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):  # a capture fails where anything waits
+        captured = step()
+    static.copy_(hidden)
+    graph.replay()
+    assert all(torch.equal(x, y) for x, y in zip(captured, want, strict=True))
+
+
+@needs_device
+def test_what_lies_on_two_devices_is_refused():
     hidden, weight, _, targets = head(8, 4, 30, torch.float32)
-    with pytest.raises(UnsupportedError, match=r"filter_eps is 0\.1 and hidden is on cuda"):
-        losses.linear_cross_entropy(hidden, weight, targets, filter_eps=0.1)
     with pytest.raises(ValueError, match="weight is on cpu; expected cuda"):
         losses.row_statistics(hidden, weight.cpu(), want="lse")
+    with pytest.raises(ValueError, match="second_hidden is on cpu; expected cuda"):
+        losses.two_head_statistics(hidden, weight, hidden.cpu(), weight.cpu(), targets)
 
 
 # ---- without a device -----------------------------------------------------------------------------------------------------------------------
@@ -248,3 +351,28 @@ def test_each_call_reaches_cuda_and_says_that_there_is_no_device(monkeypatch):
     for kind in (torch.float32, torch.bfloat16, torch.float64):
         with pytest.raises(UnsupportedError, match=r"^row_statistics_backward: CUDA says: "):
             _cuda._row_statistics_backward(hidden.to(kind), weight.to(kind), targets, None, None, *of, True, True, False, False, *options)
+        with pytest.raises(UnsupportedError, match=r"^row_statistics_backward: CUDA says: "):
+            _cuda._kernels.form_gradient((0, 0), tile_fields(), *(0,) * 5, 0, 0, 0, 0.1, 0, 0, 0, 0, 1)
+
+
+def tile_fields(columns=1):
+    return 0, 0, 1, columns, columns, 0, columns, 0, 1.0, 0, 0, 0.0, 0, -100
+
+
+@needs_no_device
+def test_each_call_of_two_heads_reaches_cuda_and_says_that_there_is_no_device():
+    kernels = cuda_extension().losses
+    place, tile = (0, 0), tile_fields()
+    tiles = tile, (0, 1, *tile[2:])  # the second is there
+    calls = {
+        "two_head_divergence": lambda kind: kernels.add_divergence(place, *tiles, kind, 0.5, 0, 0, True, 0, 0, 1),
+        "two_head_divergence_backward": lambda kind: kernels.form_divergence_gradient(place, *tiles, kind, 0.5, (0,) * 8, 0, 0),
+        "combined_statistics": lambda kind: kernels.combine(place, tile, None if kind % 2 else tiles[1], 1.0, 0, 0),
+        "combined_statistics_backward": lambda kind: kernels.form_combined_gradient(place, *tiles, 1.0, 0, 0, 0, 0, 0, 0),
+    }
+    for name, call in calls.items():
+        for kind in range(4):
+            with pytest.raises(UnsupportedError, match=f"^{name}: CUDA says: "):
+                call(kind)
+    with pytest.raises(ValueError, match="two_head_divergence: two tiles differ in format or size; expected the same"):
+        kernels.add_divergence(place, tile, (0, 1, *tile_fields(2)[2:]), 0, 0.5, 0, 0, True, 0, 0, 1)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import losses_tiles_host
 import pytest
 
-from slipstick import UnsupportedError, losses
+from slipstick import losses
 
 torch = pytest.importorskip("torch")
 pytestmark = [pytest.mark.torch]
@@ -260,12 +260,132 @@ def test_what_is_no_number_is_no_largest_logit(operators):
     assert (values[0, 2:199] == 0).all() and values[0, 200:].isnan().all()
 
 
-def test_what_kernels_do_not_take_is_refused_by_name(operators):
+# ---- filter_eps -------------------------------------------------------------------------------------------------------------------------------
+
+
+def filtered(z, upstream, targets, share, map):
+    """Gradient of upstream (lse - target) by the logits before the map and without their scale, what was dropped, and a bound that drops about a share
+    of the elements; the definition, in float64.
+    """
+    slope = 1 - (z / map[1]) ** 2 if map[0] == "softcap" else torch.exp(-z.abs()) if map[0] == "stablemax" else torch.ones_like(z)
+    element = torch.softmax(z, 1) * slope
+    order = element.flatten().sort().values
+    order = order[int((share - 0.2) * len(order)) : int(share * len(order)) + 2]
+    at = (order[1:] / order[:-1]).argmax()
+    eps = float(order[at] + order[at + 1]) / 2  # near no element
+    small = element < eps
+    element = element * upstream[:, None]
+    dropped = torch.where(small, element, 0).sum(1)
+    dz = torch.where(small, 0, element) + dropped[:, None] / z.shape[1]
+    dz.scatter_add_(1, targets.clamp(min=0)[:, None], -(upstream[:, None] * slope.gather(1, targets.clamp(min=0)[:, None])))
+    return dz.masked_fill((targets == -100)[:, None], 0), dropped.masked_fill(targets == -100, 0), eps
+
+
+@pytest.mark.parametrize("map", MAPS, ids=lambda map: map[0] or "none")
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_a_filter_drops_what_the_definition_drops_and_spreads_it(operators, dtype, map):
+    for shape, share in (((5, 16, 7), 0.3), ((9, 33, 1025), 0.9), ((12, 48, 3000), 0.99)):
+        hidden, weight, targets, bias = head(*shape, dtype)
+        upstream = torch.linspace(0.5, 1.5, shape[0], dtype=torch.float64)
+        exact = [x.double() for x in (hidden, weight, bias)]
+        z = logits(*exact, map, 0.7)
+        dz, dropped, eps = filtered(z, upstream, targets, share, map)
+        want = 0.7 * dz @ exact[1], 0.7 * dz.T @ exact[0], 0.7 * dz.sum(0)
+        found = operators._row_statistics(hidden, weight, targets, bias, None, 0b11, 0, *options(map, 0.7))
+        factor = torch.tensor(0.5, dtype=torch.float64)
+        of = (found[1], upstream, None, None, None, targets[:, None], -upstream[:, None])
+        bound = losses.ERROR_BOUNDS[f"gradient_{str(dtype).removeprefix('torch.')}"] * (2 if dtype.itemsize == 2 else 1)
+        for workspace in (1, 9 * 1024 * 6, 1 << 26):
+            made = operators._row_statistics_backward(
+                hidden, weight, targets, bias, factor, *of, True, True, True, False, *options(map, 1.4, workspace, eps)
+            )
+            for got, exact_one in zip(made[:3], want, strict=True):
+                assert (got.double() - exact_one).norm() <= bound * exact_one.norm()
+        total, mass, *_ = operators._cross_entropy(
+            hidden, weight, targets, bias, upstream, 0.0, 0.0, False, True, True, True, *options(map, 0.7, 9 * 1024 * 6, eps)
+        )
+        want_total = (upstream * (torch.logsumexp(z, 1) - z.gather(1, targets.clamp(min=0)[:, None])[:, 0]))[targets != -100].sum()
+        assert abs(total - want_total) <= 1e-5 * want_total
+        assert ((mass - dropped / upstream).abs() <= (1e-12 if dtype == torch.float64 else 1e-5)).all()
+        assert (mass[targets == -100] == 0).all()
+
+
+def test_the_sum_of_a_filtered_gradient_is_that_of_the_exact_one(operators):
+    hidden, weight, targets, _ = head(9, 24, 2500, torch.float64)
+    ones = torch.ones(9, dtype=torch.float64)
+    bias = torch.zeros(2500, dtype=torch.float64)
+    found = operators._row_statistics(hidden, weight, targets, bias, None, 0b11, 0, *options())
+    of = (found[1], ones, None, None, -ones / 5000, targets[:, None], -0.5 * ones[:, None])
+    sums = []
+    for eps in (0.0, 1e-3):
+        made = operators._row_statistics_backward(
+            hidden, weight, targets, bias, None, *of, True, True, True, False, *options(filter_eps=eps)
+        )
+        sums.append((made[1].sum(0), made[2].sum()))
+        other = operators._row_statistics_backward(
+            hidden, weight, targets, bias, None, *of, True, True, True, False, *options(filter_eps=eps, workspace=9 * 1024 * 8)
+        )
+        assert all((one - two).norm() <= 1e-13 * one.norm() for one, two in zip(made[:3], other, strict=False))
+    for one, other in zip(*sums, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+
+
+def test_a_filter_is_that_of_the_cpu(operators):
+    """d and label smoothing travel with it; c, and d behind a map, switch it off."""
+    hidden, weight, targets, bias = head(8, 12, 1500, torch.float64)
+    torch.manual_seed(4)
+    by = {name: torch.rand(8, dtype=torch.float64) for name in ("lse", "expected", "mean", "second_moment")}
+    for want, map in ((("lse", "expected", "mean"), {}), (("lse", "second_moment"), {}), (("lse", "mean"), {"softcap": 3.0})):
+        inputs = [x.clone().requires_grad_() for x in (hidden, weight, bias)]
+        cpu = losses.row_statistics(*inputs[:2], targets, bias=inputs[2], want=want, filter_eps=1e-3, threads=1, **map)
+        wanted = torch.autograd.grad(sum((getattr(cpu, name) * by[name]).sum() for name in want), inputs)
+        core = ("softcap", 3.0) if map else ("", 0.0)
+        found = operators._row_statistics(hidden, weight, targets, bias, None, ALL, 0, *options(core))
+        a, b, c, d = by["lse"], None, None, by["mean"] / 1500 if "mean" in want else None
+        if "expected" in want:
+            a, b = a + by["expected"] * (1 - found[4]), by["expected"]
+        if "second_moment" in want:
+            c = 2 * by["second_moment"] / 1500
+        of = (found[1], a, b, c, d, None, None)
+        made = operators._row_statistics_backward(
+            hidden, weight, targets, bias, None, *of, True, True, True, False, *options(core, filter_eps=1e-3)
+        )
+        for got, exact in zip(made, wanted, strict=False):
+            assert (got - exact).norm() <= 1e-12 * exact.norm()
+
+
+@pytest.mark.parametrize("arguments", [{}, {"label_smoothing": 0.1}, {"z_loss": 1e-2, "reduction": "sum"}], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64], ids=str)
+def test_cross_entropy_tells_what_was_dropped_as_the_cpu_does(monkeypatch, dtype, arguments):
+    hidden, weight, targets, bias = head(20, 24, 2100, dtype)
+    token_weight = torch.linspace(0, 1, 20)
+
+    def step(filter_eps):
+        inputs = [x.clone().requires_grad_() for x in (hidden, weight, bias)]
+        loss, dropped = losses.linear_cross_entropy(
+            *inputs[:2], targets, inputs[2], token_weight=token_weight, filter_eps=filter_eps, return_dropped=True, **arguments
+        )
+        return loss.detach(), dropped, torch.autograd.grad(loss * 2, inputs)
+
+    cpu = {eps: step(eps) for eps in (None, 1e-3)}
+    losses_tiles_host.in_public_functions(monkeypatch, losses_tiles_host.compiled())
+    bound = losses.ERROR_BOUNDS[f"gradient_{str(dtype).removeprefix('torch.')}"] * (4 if dtype.itemsize == 2 else 1)
+    for eps, (loss, dropped, gradients) in cpu.items():
+        got, mass, made = step(eps)
+        torch.testing.assert_close(got, loss)
+        torch.testing.assert_close(mass, dropped, rtol=1e-4, atol=0 if dtype == torch.float64 else 1e-3)
+        assert (mass > 0).sum() == (0 if eps is None else (targets != -100).sum() - (targets[0] != -100).int())
+        for x, y in zip(made, gradients, strict=True):
+            assert (x.double() - y.double()).norm() <= max(bound, 0 if dtype == torch.float64 else 1e-4) * y.double().norm()
+
+
+def test_the_mean_of_nothing_is_nan_and_has_no_gradient(operators):
     hidden, weight, targets, bias = head(3, 4, 5, torch.float32)
-    ones = torch.ones(3, dtype=torch.float64)
-    of = (ones, ones, None, None, None, None, None)
-    with pytest.raises(UnsupportedError, match=r"filter_eps is 0\.5 and hidden is on cpu; expected None there"):
-        operators._row_statistics_backward(hidden, weight, targets, bias, None, *of, True, True, True, False, *options(filter_eps=0.5))
+    targets[:] = -100
+    total, dropped, *made = operators._cross_entropy(
+        hidden, weight, targets, bias, None, 0.1, 0.0, True, True, True, True, *options(filter_eps=0.1)
+    )
+    assert total.isnan() and (dropped == 0).all() and all((x == 0).all() for x in made)
 
 
 def test_tiles_keep_to_the_workspace():
@@ -297,6 +417,6 @@ def test_gradients_are_rounded_to_bfloat16_as_torch_rounds_them(operators):
     tile = _tiles.Tile(head, slice(0, rows), slice(0, 5), torch.zeros(rows, 5))
     out = torch.empty(rows, 5, dtype=torch.bfloat16)
     of = _tiles.Coefficients(None, None, None, None, numbers.double(), None, None)
-    operators.CudaKernels().form_gradient(tile, of, out)
+    operators.CudaKernels().form_gradient(tile, of, 0.0, None, out)
     want = numbers.to(torch.bfloat16)[:, None].expand(-1, 5)
     assert torch.equal(out.view(torch.int16), want.contiguous().view(torch.int16))

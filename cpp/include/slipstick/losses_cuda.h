@@ -1,5 +1,5 @@
 // The losses room on CUDA, first form: the caller multiplies hidden and weight tile by tile, with a library of its own; here are the statistics of
-// the rows of a tile, and its gradient. Definitions are those of losses.h.
+// the rows of a tile, or of two heads' tiles side by side, and their gradients. Definitions are those of losses.h.
 //
 // A tile is read once for each. The sums of a row are taken in a fixed order, so results are the same bits in every run and, where tiles begin at
 // multiples of kSegmentColumns, for every size of the tiles. Each call queues its kernels on a stream and returns: it allocates nothing, waits
@@ -53,10 +53,56 @@ struct RowTops {
 // first: the lists begin with this tile. Reads the tile once more.
 void add_tops(const Queue& queue, const Tile& tile, bool first, const RowTops& tops);
 
+// Elements that BackwardOptions::filter_eps drops: 0 instead, and their sum added to dropped. Of coefficients without c, and without d where there is
+// a map. The sum is to be spread by the caller.
+struct Filter {
+  double eps = 0;  // 0: none
+  double* dropped = nullptr;  // [rows], to be kept from tile to tile, 0 before the first
+  void* workspace = nullptr;  // filter_bytes
+};
+int64_t filter_bytes(Format format, int64_t rows, int64_t columns);
+
 // The gradient by the tile's products, see Coefficients in losses.h, whose arrays begin with the tile's first row here; 0 in rows that are
 // ignored, NaN where the target is no class. out: [rows, columns], rows out_stride apart, in the tile's format or, of f32, in bf16 rounded to
 // nearest; it may be the tile itself where it has its format.
-void form_gradient(const Queue& queue, const Tile& tile, const Coefficients& coefficients, Format out_format, void* out,
-                   int64_t out_stride);
+void form_gradient(const Queue& queue, const Tile& tile, const Coefficients& coefficients, const Filter& filter, Format out_format,
+                   void* out, int64_t out_stride);
+
+// ---- two heads ------------------------------------------------------------------------------------------------------------------------------
+//
+// Tiles of the same rows, columns and format; targets and ignore are those of the first. Definitions are those of losses.h. What is written is laid out
+// as the tiles are, and may be them.
+struct TwoTiles {
+  Tile first, second;
+};
+
+// Bytes of workspace that add_divergence needs for two tiles.
+int64_t divergence_bytes(Format format, int64_t rows, int64_t columns);
+
+// Adds two tiles to running sums of rows, which begin with these where `first`. kl: sums [6][stride], of each head maximum m, sum of e^(logit - m), and
+// of that times z - w. Else [2][stride], forward and reverse; jensen_shannon needs the log-sum-exps [rows], others take null.
+void add_divergence(const Queue& queue, const TwoTiles& tiles, const Divergence& divergence, const double* first_lse,
+                    const double* second_lse, bool first, void* workspace, double* sums, int64_t stride);
+
+// [rows] each; null for zeros. kl: forward_mean is the mean of z - w under q, reverse_mean that under p. jensen_shannon: KL(q || m), KL(p || m).
+struct DivergenceCoefficients {
+  const double *first_lse = nullptr, *second_lse = nullptr;  // kl and jensen_shannon
+  const double *by_forward = nullptr, *by_reverse = nullptr, *by_first_lse = nullptr, *by_second_lse = nullptr;
+  const double *forward_mean = nullptr, *reverse_mean = nullptr;
+};
+// The gradients by both heads' products; 0 in rows that are ignored or have no upstream gradient, NaN where the target is no class.
+void form_divergence_gradient(const Queue& queue, const TwoTiles& tiles, const Divergence& divergence, const DivergenceCoefficients& of,
+                              void* first, void* second);
+
+// The logits z + coefficient w, w where z reaches least [rows], or null; z alone where the second tile has null products.
+void combine(const Queue& queue, const TwoTiles& tiles, double coefficient, const double* least, void* out);
+
+struct CombinedCoefficients {
+  double coefficient = -1;
+  const double *least = nullptr, *lse = nullptr;  // [rows]; least may be null
+  const double *by_lse = nullptr, *by_target = nullptr;  // [rows] or null
+};
+// As form_divergence_gradient, of the combined logits' log-sum-exp and target.
+void form_combined_gradient(const Queue& queue, const TwoTiles& tiles, const CombinedCoefficients& of, void* first, void* second);
 
 }  // namespace slipstick::losses::cuda

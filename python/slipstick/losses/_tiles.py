@@ -1,13 +1,14 @@
 """Statistics of a head and their gradients by tiles of logits: torch multiplies, kernels of the rows of a tile do the rest. How CUDA tensors go.
 
 Tiles are columns of the vocabulary, of all rows where the workspace has room for kSegmentColumns of them, else of some. Forward: one product of
-the size of the logits. Backward: the same again, and two. Every sum is taken in a fixed order.
+the size of the logits. Backward: the same again, and two, with a filter as without one: it leaves elements out of the sums, and no product. Every
+sum is taken in a fixed order.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 import torch
@@ -34,6 +35,11 @@ class TiledHead:
     @property
     def sum_type(self) -> torch.dtype:
         return torch.float64 if self.hidden.dtype == torch.float64 else torch.float32
+
+    @property
+    def rounds(self) -> bool:
+        """Whether gradients by logits are rounded once, as operands. bfloat16 has the range of float32 for that; float16 has not."""
+        return self.hidden.dtype == torch.bfloat16
 
     def ignored(self) -> torch.Tensor | None:
         return None if self.targets is None else self.targets == self.ignore_index
@@ -79,8 +85,10 @@ class RowKernels(Protocol):
     def add_tops(self, tile: Tile, first: bool, values: torch.Tensor, indices: torch.Tensor) -> None:
         """Adds a tile to the sorted lists of the largest logits, (rows, topk) float64 and int64."""
 
-    def form_gradient(self, tile: Tile, coefficients: Coefficients, out: torch.Tensor) -> None:
-        """The gradient by the products, into out of their shape: themselves, or bfloat16."""
+    def form_gradient(
+        self, tile: Tile, coefficients: Coefficients, filter_eps: float, dropped: torch.Tensor | None, out: torch.Tensor
+    ) -> None:
+        """The gradient by the products, into out of their shape: themselves, or bfloat16. What a filter drops is added to dropped (rows,) float64."""
 
 
 def multiply(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
@@ -97,7 +105,7 @@ def without_autocast(x: torch.Tensor) -> Any:
     return torch.autocast(x.device.type, enabled=False)
 
 
-def _steps(count: int, step: int) -> Iterator[slice]:
+def steps(count: int, step: int) -> Iterator[slice]:
     return (slice(first, min(first + step, count)) for first in range(0, count, step))
 
 
@@ -111,18 +119,31 @@ def tile_shape(rows: int, vocabulary: int, bytes_of_logit: int, workspace: int) 
     return (some // MANY_ROWS * MANY_ROWS or some), columns
 
 
-def statistics(head: TiledHead, everything: bool, kernels: RowKernels, topk: int = 0) -> dict[str, torch.Tensor]:
-    """By name, (rows,) in float64 (argmax int64), top_values and top_indices (rows, topk). everything: mean, second_moment and expected too."""
+def statistics(
+    head: TiledHead,
+    everything: bool,
+    kernels: RowKernels,
+    topk: int = 0,
+    *,
+    shape: tuple[int, int] | None = None,
+    change: Callable[[slice, slice, torch.Tensor], None] | None = None,
+) -> dict[str, torch.Tensor]:
+    """By name, (rows,) in float64 (argmax int64), top_values and top_indices (rows, topk). everything: mean, second_moment and expected too.
+
+    shape: rows and columns of a tile. change(rows, columns, products): what is done to the products before they count.
+    """
     hidden, weight = head.hidden, head.weight
     rows, vocabulary = hidden.shape[0], weight.shape[0]
     sums = torch.empty(6, rows, dtype=torch.float64, device=hidden.device)
     argmax = torch.empty(rows, dtype=torch.int64, device=hidden.device)
     top_values = torch.empty(rows, topk, dtype=torch.float64, device=hidden.device)
     top_indices = torch.empty(rows, topk, dtype=torch.int64, device=hidden.device)
-    high, wide = tile_shape(rows, vocabulary, head.sum_type.itemsize, head.workspace)
-    for columns in _steps(vocabulary, wide):
-        for some in _steps(rows, high):
+    high, wide = shape or tile_shape(rows, vocabulary, head.sum_type.itemsize, head.workspace)
+    for columns in steps(vocabulary, wide):
+        for some in steps(rows, high):
             products = multiply(hidden[some], weight[columns].T)
+            if change is not None:
+                change(some, columns, products)
             tile = Tile(head, some, columns, products)
             kernels.add_statistics(tile, columns.start == 0, everything, sums[:, some], argmax[some])
             if topk > 0:
@@ -149,6 +170,82 @@ def statistics(head: TiledHead, everything: bool, kernels: RowKernels, topk: int
     return found
 
 
+class GradientSums:
+    """A head's gradients, out of those by the products of its tiles: of each step of columns, those of all rows. None is not wanted."""
+
+    def __init__(
+        self,
+        head: TiledHead,
+        by_hidden: torch.Tensor | None,
+        by_weight: torch.Tensor | None,
+        by_bias: torch.Tensor | None,
+        unused: torch.Tensor | None,
+        high: int,
+    ) -> None:
+        """unused: which rows have a gradient of 0, whatever is in them. high: the rows of a tile."""
+        self.head, self.by_hidden, self.by_weight, self.by_bias = head, by_hidden, by_weight, by_bias
+        hidden = head.hidden
+        self.unused, self.all_at_once = unused, high >= hidden.shape[0]
+        # 0 times NaN of an unused row is meant as 0.
+        self.hidden = hidden if by_weight is None or unused is None else hidden.masked_fill(unused[:, None], 0)
+        in_place = by_hidden is None or by_hidden.dtype == head.sum_type
+        self.to_hidden = by_hidden if in_place else torch.empty(hidden.shape, dtype=head.sum_type, device=hidden.device)
+        self.to_weight: torch.Tensor | None = None  # the sum over steps of rows
+        if self.to_hidden is not None:
+            self.to_hidden.zero_()
+        for x in (by_weight, by_bias):
+            if x is not None and hidden.shape[0] == 0:
+                x.zero_()
+
+    def operand(self, columns: slice, some: slice, dz: torch.Tensor) -> torch.Tensor:
+        """What add() takes, from a gradient in the type of the sums, which goes to the bias."""
+        if self.by_bias is not None and some.start == 0:
+            torch.sum(dz, 0, out=self.by_bias[columns])
+        elif self.by_bias is not None:
+            self.by_bias[columns].add_(dz.sum(0))
+        return dz.to(torch.bfloat16) if self.head.rounds else dz
+
+    def add(self, columns: slice, some: slice, dz: torch.Tensor) -> None:
+        classes = self.head.weight[columns]
+        if self.to_hidden is not None:
+            self.to_hidden[some].add_(multiply(dz, classes if dz.dtype == classes.dtype else classes.to(dz.dtype)))
+        if self.by_weight is None:
+            return
+        operand = self.hidden[some] if dz.dtype == self.hidden.dtype else self.hidden[some].to(dz.dtype)
+        if self.all_at_once and dz.dtype == self.by_weight.dtype:
+            torch.mm(dz.T, operand, out=self.by_weight[columns])
+            return
+        part = multiply(dz.T, operand)
+        self.to_weight = part if self.to_weight is None else self.to_weight.add_(part)
+        if some.stop == self.hidden.shape[0]:
+            self.by_weight[columns], self.to_weight = self.to_weight, None
+
+    def spread(self, even: torch.Tensor) -> None:
+        """The same number to all classes of a row: even (rows,) float64, with the scale."""
+        kind = self.head.sum_type
+        if self.unused is not None:
+            even = even.masked_fill(self.unused, 0)
+        if self.to_hidden is not None:
+            self.to_hidden.addr_(even.to(kind), self.head.weight.sum(0, dtype=torch.float64).to(kind))
+        if self.by_bias is not None:
+            self.by_bias.add_(even.sum().to(kind))
+        if self.by_weight is None:
+            return
+        rows, width = self.hidden.shape
+        tail = torch.zeros(width, dtype=torch.float64, device=even.device)
+        for some in steps(rows, max(1, self.head.workspace // max(1, width * 8))):
+            tail.add_(torch.mv(self.hidden[some].to(torch.float64).T, even[some]))
+        self.by_weight.add_(tail)
+
+    def finish(self) -> None:
+        if self.by_hidden is None or self.to_hidden is None:
+            return
+        if self.to_hidden is not self.by_hidden:
+            self.by_hidden.copy_(self.to_hidden)
+        if self.unused is not None:
+            self.by_hidden.masked_fill_(self.unused[:, None], 0)  # 0 times NaN or infinity of a class, too
+
+
 def gradients(
     head: TiledHead,
     coefficients: Coefficients,
@@ -156,53 +253,37 @@ def gradients(
     by_weight: torch.Tensor | None,
     by_bias: torch.Tensor | None,
     kernels: RowKernels,
-) -> None:
-    """Into by_hidden, by_weight and by_bias, of the shapes and types of these (by_bias of the sums'). None is not wanted."""
-    hidden, weight = head.hidden, head.weight
-    rows, vocabulary = hidden.shape[0], weight.shape[0]
-    ignored = head.ignored()
-    if by_weight is not None and ignored is not None:
-        hidden = hidden.masked_fill(ignored[:, None], 0)  # 0 times NaN of an ignored row is meant as 0
-    # bfloat16 has the range of float32: its gradients by logits are rounded once, as operands. float16 has not.
-    rounds = hidden.dtype == torch.bfloat16
-    bytes_of_logit = head.sum_type.itemsize + 2 * rounds
-    high, wide = tile_shape(rows, vocabulary, bytes_of_logit, head.workspace)
-    in_place = by_hidden is not None and by_hidden.dtype == head.sum_type
-    to_hidden = by_hidden if in_place or by_hidden is None else torch.empty(hidden.shape, dtype=head.sum_type, device=hidden.device)
-    if to_hidden is not None:
-        to_hidden.zero_()
-    for x in (by_weight, by_bias):
-        if x is not None and rows == 0:
-            x.zero_()
-    for columns in _steps(vocabulary, wide):
-        classes = weight[columns]
-        to_weight = None  # the sum over chunks of rows
-        for some in _steps(rows, high):
-            products = multiply(hidden[some], classes.T)
+    filter_eps: float = 0.0,
+) -> torch.Tensor | None:
+    """Into by_hidden, by_weight and by_bias, of the shapes and types of these (by_bias of the sums'). None is not wanted. With a filter, the sum of what
+    it dropped of each row, (rows,) float64.
+
+    A gradient with c, or with d behind a map, is small nowhere and is taken exactly.
+    """
+    rows, vocabulary = head.hidden.shape[0], head.weight.shape[0]
+    if coefficients.c is not None or (head.map and coefficients.d is not None):
+        filter_eps = 0.0
+    dropped, d = None, coefficients.d
+    if filter_eps > 0:
+        dropped = torch.zeros(rows, dtype=torch.float64, device=head.hidden.device)
+        coefficients = dataclasses.replace(coefficients, d=None)  # it travels with what was dropped
+    high, wide = tile_shape(rows, vocabulary, head.sum_type.itemsize + 2 * head.rounds, head.workspace)
+    sums = GradientSums(head, by_hidden, by_weight, by_bias, head.ignored(), high)
+    for columns in steps(vocabulary, wide):
+        for some in steps(rows, high):
+            products = multiply(sums.hidden[some], head.weight[columns].T)
             tile, of_rows = Tile(head, some, columns, products), coefficients.of_rows(some)
-            if by_bias is not None:
-                kernels.form_gradient(tile, of_rows, products)
-                if some.start == 0:
-                    torch.sum(products, 0, out=by_bias[columns])
-                else:
-                    by_bias[columns].add_(products.sum(0))
-                dz = products.to(torch.bfloat16) if rounds else products
-            else:
-                dz = torch.empty(products.shape, dtype=torch.bfloat16, device=hidden.device) if rounds else products
-                kernels.form_gradient(tile, of_rows, dz)
-            del tile, products
-            operand = hidden[some] if dz.dtype == hidden.dtype else hidden[some].to(dz.dtype)
-            if to_hidden is not None:
-                to_hidden[some].add_(multiply(dz, classes if dz.dtype == classes.dtype else classes.to(dz.dtype)))
-            if by_weight is not None and high >= rows and dz.dtype == by_weight.dtype:
-                torch.mm(dz.T, operand, out=by_weight[columns])
-            elif by_weight is not None:
-                part = multiply(dz.T, operand)
-                to_weight = part if to_weight is None else to_weight.add_(part)
-            del dz, operand
-        if by_weight is not None and to_weight is not None:
-            by_weight[columns] = to_weight
-    if by_hidden is not None and to_hidden is not None and not in_place:
-        by_hidden.copy_(to_hidden)
-    if by_hidden is not None and ignored is not None:
-        by_hidden.masked_fill_(ignored[:, None], 0)  # 0 times NaN or infinity of a class, too
+            rounded = head.rounds and by_bias is None
+            dz = torch.empty(products.shape, dtype=torch.bfloat16, device=products.device) if rounded else products
+            kernels.form_gradient(tile, of_rows, filter_eps, None if dropped is None else dropped[some], dz)
+            del tile, products  # before there are more
+            if not rounded:
+                dz = sums.operand(columns, some, dz)
+            sums.add(columns, some, dz)
+            del dz
+    if dropped is not None:
+        even = dropped / vocabulary if d is None else dropped / vocabulary + d
+        even = even * head.scale
+        sums.spread(even if head.factor is None else even * head.factor)
+    sums.finish()
+    return dropped

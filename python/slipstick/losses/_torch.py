@@ -402,7 +402,7 @@ def _empty_dropped(hidden: torch.Tensor, filter_eps: float) -> torch.Tensor:
 
 def _cross_entropy_fake(*arguments: Any) -> tuple[torch.Tensor, ...]:
     hidden, weight, targets, bias = arguments[:4]
-    check_tensors("linear_cross_entropy", hidden, weight, targets, bias)
+    check_tensors("linear_cross_entropy", hidden, weight, targets, bias, on_cuda=True)
     total = hidden.new_empty((), dtype=sum_type(hidden.dtype))
     return total, _empty_dropped(hidden, arguments[-2]), *empty_gradients(hidden, weight, bias, *arguments[8:11])
 
@@ -431,8 +431,8 @@ def _keep_gradients(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tenso
 
 
 def _is_one(factor: torch.Tensor) -> bool:
-    """Whether gradients can be handed on as they are; known only where the factor is a number now and no second derivative is prepared."""
-    if torch.compiler.is_compiling() or type(factor) is not torch.Tensor or torch.is_grad_enabled():
+    """Whether gradients can be handed on as they are; known only where the factor is a number that the host has now and no second derivative is prepared."""
+    if torch.compiler.is_compiling() or type(factor) is not torch.Tensor or torch.is_grad_enabled() or factor.is_cuda:
         return False
     from torch.utils._python_dispatch import _get_current_dispatch_mode
 
@@ -510,8 +510,6 @@ def torch_statistics(
     # The gradient of the maximum goes to its index.
     want = _bits((*parts, "argmax") if "maximum" in parts else parts)
     bound = _head.filter_bound(function, filter_eps, _name(hidden.dtype))
-    if bound > 0 and hidden.device.type == "cuda":
-        raise UnsupportedError(f"{function}: filter_eps is {filter_eps} and hidden is on {hidden.device}; expected None there, or the CPU")
     factor, scale = (_checked_factor(scale, hidden.device), 1.0) if isinstance(scale, torch.Tensor) else (None, scale)
     options = *map_and_cap, scale, ignore_index, workspace, bound, threads
     found = call_as(function, "row_statistics", call, "row_statistics", hidden, weight, targets, bias, factor, want, topk, *options)

@@ -58,8 +58,8 @@ def torch_linear_cross_entropy(
     constant_weights = not (differentiated and any(x is not None and x.requires_grad for x in (class_weight, token_weight)))
     # Gradients of float16 are rounded after the upstream gradient: a loss scale could not bring back what underflowed before it.
     at_once = reduction != "none" and not return_lse and not weighted_smoothing and rows.dtype != torch.float16
-    # On CUDA the logits are computed again in the backward, so gradients need not lie there before it.
-    if process_group is None and constant_weights and at_once and rows.device.type != "cuda":
+    # On CUDA the logits are computed again in the backward, so gradients need not lie there before it, but for what they tell of themselves.
+    if process_group is None and constant_weights and at_once and (return_dropped or rows.device.type != "cuda"):
         bound = _head.filter_bound(_NAME, filter_eps, _name(rows.dtype))
         need = [differentiated and x is not None and x.requires_grad for x in (rows, c, bias)]
         if return_dropped and not any(need):
@@ -77,7 +77,7 @@ def torch_linear_cross_entropy(
     if return_dropped:
         raise ValueError(
             f"{_NAME}: return_dropped where gradients are not computed with the loss; expected "
-            "reduction 'mean' or 'sum' without return_lse, process_group, weights that require a gradient, float16 and CUDA"
+            "reduction 'mean' or 'sum' without return_lse, process_group, weights that require a gradient, and float16"
         )
     counts, factor, row_weight = _row_weights(labels, ignore_index, class_weight, weights)
     smoothed = label_smoothing > 0 and not weighted_smoothing

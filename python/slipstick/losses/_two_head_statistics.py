@@ -84,7 +84,8 @@ def two_head_statistics(
         is out of range, a name in want is unknown, combined_target is wanted without targets.
     Notes:
         Errors: see ERROR_BOUNDS; a divergence may be below 0 by as much, and is 0 for equal heads. Classes of probability below e^-87 count for nothing. A class that has the same infinite logit in
-        both heads has difference 0; other infinite or NaN logits give infinity or NaN in their row only. No bit depends on threads.
+        both heads has difference 0; other infinite or NaN logits give infinity or NaN in their row only. No bit depends on threads. On CUDA see
+        row_statistics; there a class whose logit is within rounding of what threshold and kept_share leave may fall on either side.
     """
     name = "two_head_statistics"
     wanted = check_wanted(name, want, targets)

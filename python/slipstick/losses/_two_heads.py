@@ -1,6 +1,6 @@
 """torch operators over two heads of the same rows and classes: divergences of their softmaxes, and combinations of their logits.
 
-The core streams both weights tile by tile, see slipstick/losses.h; each operator's backward is one of its own, which has no derivative.
+The core streams both weights tile by tile, see slipstick/losses.h; kernels for CUDA are in _cuda_two_heads.py. Each operator's backward is one of its own, which has no derivative.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from . import _head
 from ._labels import check_labels
 from ._operators import call, register
 from ._rows import check_reduction, reduce_losses
-from ._torch import CoreHead, address, check_tensors, empty_gradients, sum_type
+from ._torch import HAS_CUDA, CoreHead, address, check_tensors, empty_gradients, sum_type
 from ._two_head_losses import Head, check_map, check_two_heads, same_precision
 from ._two_head_statistics import COMBINED, DIVERGENCES, NAMES, kept_classes
 
@@ -63,10 +63,15 @@ class TwoHeads:
         self.shape = first.hidden.shape[:-1]
         self.classes = first.weight.shape[0]
         self.reduction = reduction
-        self.counts = None if targets is None else check_labels(name, targets, self.classes, ignore_index)
+        if targets is None:
+            self.counts = None
+        elif targets.is_cuda:  # the host would have to wait; the statistics say what is wrong
+            self.counts = targets != ignore_index
+        else:
+            self.counts = check_labels(name, targets, self.classes, ignore_index)
         heads = same_precision(first, second)
         for head, (hidden_name, weight_name) in zip(heads, (("hidden", "weight"), names), strict=True):
-            check_tensors(name, head.hidden, head.weight, None, head.bias, (hidden_name, weight_name))
+            check_tensors(name, head.hidden, head.weight, None, head.bias, (hidden_name, weight_name), on_cuda=True)
         self.dtype = sum_type(heads[0].hidden.dtype)
         self.arguments = (
             *heads[0],
@@ -76,7 +81,7 @@ class TwoHeads:
             cap / temperature,
             factor / temperature,
             ignore_index,
-            _head.workspace_bytes(name, workspace),
+            _head.workspace_bytes(name, workspace, heads[0].hidden),
             threads,
         )
 
@@ -168,8 +173,8 @@ def _numbers(*rows: torch.Tensor | None) -> tuple[torch.Tensor | None, ...]:
 
 def _check_fake(function: str, arguments: tuple[Any, ...]) -> None:
     hidden, weight, bias, second_hidden, second_weight, second_bias, targets = arguments[: _TENSORS + 1]
-    check_tensors(function, hidden, weight, targets, bias)
-    check_tensors(function, second_hidden, second_weight, targets, second_bias, ("second_hidden", "second_weight"))
+    check_tensors(function, hidden, weight, targets, bias, on_cuda=True)
+    check_tensors(function, second_hidden, second_weight, targets, second_bias, ("second_hidden", "second_weight"), on_cuda=True)
 
 
 def _needs(ctx: Any) -> list[bool]:
@@ -334,8 +339,11 @@ def _kth_largest(
 def _kth_largest_fake(
     hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, targets: torch.Tensor | None, *options: Any
 ) -> tuple[torch.Tensor, ...]:
-    check_tensors("kth_largest_logit", hidden, weight, targets, bias)
+    check_tensors("kth_largest_logit", hidden, weight, targets, bias, on_cuda=True)
     return _empty_rows(hidden, 2)
 
 
 register(_KTH, _kth_largest, _kth_largest_fake)
+
+if HAS_CUDA:
+    from . import _cuda_two_heads  # noqa: F401
