@@ -106,8 +106,7 @@ int64_t round_gradient(const RoundedBlock& block) {
         high = bf16_of_f32(take_large(block, F32::load_first(from + block.stride + n, block.rows - n, 0), v + 1, n, &found));
         store_low16(high, block.by_column + (v + 1) * block.column_stride + n);
       }
-      const int64_t panel = n / kLanes<float>, lane = n % kLanes<float>;
-      (low | (high << 16)).store(block.by_row + panel * block.panel_stride + v / 2 * kLanes<float> + lane);
+      (low | (high << 16)).store(block.by_row + n * block.row_steps + v / 2 * F32::lanes);
     }
   }
   return found;
@@ -201,7 +200,8 @@ template <class Real>
 constexpr TwoHeadKernels<Real> kTwoHeadKernels{add_divergence<Real>, divergence_gradient<Real>, combine<Real>, divide<Real>,
                                                statistics<Real>};
 
-constexpr PairKernels kPairKernels{pack_pair_rows, pack_pair_columns, logits<Pairs>, round_gradient, encode, decode, product<Pairs>};
+constexpr PairKernels kPairKernels{F32::lanes,     pack_pair_rows, pack_pair_columns, logits<Pairs>,
+                                   round_gradient, encode,         decode,            product<Pairs>};
 
 }  // namespace
 

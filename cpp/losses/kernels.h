@@ -126,8 +126,8 @@ struct RoundedBlock {
   int64_t most_large;
   uint16_t* by_column;  // [columns][column_stride]: pairs of rows
   int64_t column_stride;
-  uint32_t* by_row;  // panels of rows, panel_stride apart: pairs of columns
-  int64_t panel_stride;
+  uint32_t* by_row;  // [rows / lanes of a vector][row_steps][lanes]: pairs of columns
+  int64_t row_steps;
 };
 
 // A tile of logits in 16 bits: steps of 2^-11 below the row's largest of the tile, the last code for all that is 32 or more below.
@@ -143,6 +143,7 @@ struct CodedTile {
 
 // As in HeadKernels, for pairs.
 struct PairKernels {
+  int64_t vector_lanes;  // rows of a vector
   void (*pack_rows)(const Source& source, int64_t rows, int64_t width, uint32_t* panels);
   void (*pack_columns)(const Source& source, int64_t rows, int64_t first, int64_t count, uint32_t* panel);
   void (*logits)(const LogitsBlock<Pairs>& block);
