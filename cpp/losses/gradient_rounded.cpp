@@ -108,7 +108,7 @@ template <class Real> void GradientStream<Real>::round_block(const Chunk& chunk,
         CodedTile tile = chunk.logits.coded->tile(at / kBlockColumns, count, block, stride);
         tile.block += row;
         tile.rows = rows;
-        tile.codes += row * count;
+        tile.codes += row * kCodeBytes;
         tile.largest += row;
         pairs.decode(tile);
       }

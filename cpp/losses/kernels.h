@@ -130,14 +130,19 @@ struct RoundedBlock {
   int64_t row_steps;
 };
 
-// A tile of logits in 16 bits: steps of 2^-11 below the row's largest of the tile, the last code for all that is 32 or more below.
-constexpr float kCodeSteps = 2048;
-constexpr float kLastCode = 65535;
+// A tile of logits in 12 bits: what a logit is below the row's largest of the tile, as a float between 2 and 32 after adding 2, with 10 bits of
+// its fraction. Steps are 2^-9 down to 2 below the largest, 2^-8 to 6, 2^-7 to 14 and 2^-6 to 30; the last code is for all that is below that.
+constexpr float kCodeBase = 2;
+constexpr uint32_t kCodeOrigin = 0x40000000, kLastCode = 4095;  // kCodeBase as a word
+constexpr int kCodeShift = 13;  // bits of the fraction that are dropped
+constexpr int64_t kCodeColumns = 8;  // columns whose upper 4 bits share a word
+constexpr int64_t kCodeBytes = kBlockColumns * 12 / 8;  // of a row of a tile
 struct CodedTile {
   float* block;  // [columns][stride]
   int64_t stride;
   int64_t columns, rows;
-  uint16_t* codes;  // [rows / lanes of a vector][columns][lanes], no memory between
+  uint8_t*
+      codes;  // [rows / lanes of a vector][kBlockColumns / kCodeColumns] of [lanes] words of upper bits and [kCodeColumns][lanes] lower bytes
   float* largest;  // [rows], whole vectors
 };
 
