@@ -1,6 +1,7 @@
 // Gradients of any function of the statistics, and of cross-entropy together with its value.
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "losses/gradient_stream.h"
 #include "slipstick/threads.h"
@@ -121,7 +122,7 @@ struct CrossEntropyRows {
   }
 };
 
-// Statistics of all rows, and the logits of some columns in 16 bits.
+// Statistics of all rows, and the logits of some columns in 12 bits.
 template <class Real>
 void code_logits(const Head& head, const Targets& targets, const std::vector<int64_t>& rows, const Statistics& want,
                  const CodedLogits& coded, int threads) {
@@ -137,7 +138,13 @@ void code_logits(const Head& head, const Targets& targets, const std::vector<int
       const int64_t columns = std::min(kBlockColumns, end - first);
       stream_logits<Real>(head, panels, 0, count, first, columns, weight, tile.get(), stride, false, &partial);
       if constexpr (sizeof(Real) == 4) {
-        if (coded.holds(first / kBlockColumns)) pair_kernels(head)->encode(coded.tile(first / kBlockColumns, columns, tile.get(), stride));
+        if (!coded.holds(first / kBlockColumns)) continue;
+        // Targets are taken apart; codes are finest near the largest of the other logits.
+        for (int64_t n = 0; n < count; ++n) {
+          const int64_t column = targets.index[rows[static_cast<size_t>(n)]] - first;
+          if (column >= 0 && column < columns) tile[column * stride + n] = -std::numeric_limits<Real>::infinity();
+        }
+        pair_kernels(head)->encode(coded.tile(first / kBlockColumns, columns, tile.get(), stride));
       }
     }
   });
@@ -182,19 +189,23 @@ double run_cross_entropy(const Head& head, const Targets& targets, const std::ve
   const bool gradients = out.hidden || out.weight || out.bias;
   const bool rounded = may_round(head, options) && loss.label_smoothing == 0 && std::abs(loss.z_loss) <= kMostZLoss;
   const int64_t kept = gradients ? kept_rows_fitting<Real>(head, out, options, total, rounded) : 0;
-  if (kept == 0) {
-    const int64_t row_bytes = GradientStream<Real>::bytes_per_row(head, rounded),
-                  step = recomputed_rows<Real>(bytes_for_rows<Real>(head, out, options), total, row_bytes,
-                                               GradientStream<Real>::accumulator_bytes(head) > 0);
+  const int64_t row_bytes = GradientStream<Real>::bytes_per_row(head, rounded),
+                step = recomputed_rows<Real>(bytes_for_rows<Real>(head, out, options), total, row_bytes,
+                                             GradientStream<Real>::accumulator_bytes(head) > 0);
+  std::unique_ptr<CodedLogits> coded;
+  if (gradients && rounded && total > kept && total <= step) {
+    const int64_t padded = round_up(total, head_kernels<Real>().lanes);
+    const int64_t left = options.workspace_bytes - padded * row_bytes - GradientStream<Real>::group_bytes(options);
+    coded = std::make_unique<CodedLogits>(head, total, out.weight, left);
+    if (kept > 0 && !coded->holds_all())
+      coded.reset();  // codes of all logits cost less than chunks that share a sum of the weight's gradient
+  }
+  if (kept == 0 || coded) {
     ChunkLogits<Real> chunk;
     chunk.rounded = rounded;
-    std::unique_ptr<CodedLogits> coded;
-    if (gradients && rounded && total > 0 && total <= step) {
-      const int64_t padded = round_up(total, head_kernels<Real>().lanes);
-      const int64_t left = options.workspace_bytes - padded * row_bytes - GradientStream<Real>::group_bytes(options);
-      coded = std::make_unique<CodedLogits>(head, total, out.weight, left);
+    chunk.coded = coded.get();
+    if (coded) {
       code_logits<Real>(head, targets, rows, want, *coded, options.threads);
-      chunk.coded = coded.get();
     } else {
       row_statistics(head, targets, want, options.threads);
     }

@@ -7,29 +7,22 @@ namespace slipstick::losses {
 // Columns of the least group of rounded gradients: long enough sums for the gradient of hidden, which is read and written once for each.
 constexpr int64_t kRoundedBlocks = 8, kRoundedColumns = kRoundedBlocks * kBlockColumns;
 
-// Logits coded in 16 bits, see CodedTile, of as many blocks as there is room for; what is lost is less than rounding the gradient to bf16 loses.
-// Codes are lent the memory of the gradient of the weight, too: those of kRoundedColumns columns lie in the rows of these, to be written later.
+// Logits coded in 12 bits, see CodedTile, of as many blocks as there is room for.
+// Codes are lent the memory of the gradient of the weight, too: the rows of a group of kRoundedColumns columns are written when the group's codes
+// have been read, so those of a block lie there or further on.
 class CodedLogits {
  public:
-  // weight_gradient: null, or [vocabulary, width] of bf16, not written before the codes of its block are read. bytes: for all buffers.
+  // weight_gradient: null, or [vocabulary, width] of bf16, not written before the codes of its group are read. bytes: for all buffers.
   CodedLogits(const Head& head, int64_t rows, void* weight_gradient, int64_t bytes);
-  bool holds(int64_t block) const { return place(block).codes != nullptr; }
+  bool holds(int64_t block) const { return places_[static_cast<size_t>(block)] != nullptr; }
+  bool holds_all() const { return std::find(places_.begin(), places_.end(), nullptr) == places_.end(); }
   // `logits` are to be coded, or come back.
   CodedTile tile(int64_t block, int64_t columns, float* logits, int64_t stride) const;
 
  private:
-  struct Place {
-    uint16_t* codes = nullptr;
-    float* largest = nullptr;
-  };
-  Place place(int64_t block) const;
-  int64_t lent(int64_t columns) const;
-  int64_t blocks_, rows_, padded_rows_, vocabulary_, width_;
-  int64_t lent_count_ = 0, own_count_ = 0;  // blocks
-  bool any_;
-  uint16_t* weight_gradient_;
-  Buffer<uint16_t> codes_;
-  Buffer<float> largest_;
+  int64_t rows_, padded_rows_;
+  Buffer<uint8_t> own_;
+  std::vector<uint8_t*> places_;  // of each block's codes and largest logits, null for none
 };
 
 }  // namespace slipstick::losses

@@ -25,7 +25,7 @@ template <class Real> int64_t GradientStream<Real>::group_bytes(const BackwardOp
 }
 
 template <class Real> struct GradientStream<Real>::RoundedGroup {
-  int64_t most_columns, column_stride, panel_stride;
+  int64_t most_columns, column_stride;
   Buffer<uint16_t> by_column;  // see RoundedBlock
   Buffer<uint32_t> by_row;
   int64_t first, columns;  // where the group is
@@ -38,7 +38,6 @@ template <class Real> void GradientStream<Real>::run_rounded(const Chunk& chunk)
   const int64_t fitting = group_bytes(options_) / 4 / chunk.padded_count / kRoundedColumns;
   group.most_columns = kRoundedColumns * std::clamp<int64_t>(fitting, 1, round_up(blocks_, kRoundedBlocks) / kRoundedBlocks);
   group.column_stride = line_stride<uint16_t>(chunk.padded_count);
-  group.panel_stride = group.most_columns / 2 * kernels_.lanes;
   group.by_column = Buffer<uint16_t>(group.most_columns * group.column_stride);
   group.by_row = Buffer<uint32_t>(group.most_columns / 2 * chunk.padded_count);
   group.exact.resize(static_cast<size_t>(group.most_columns / kBlockColumns));
@@ -90,6 +89,7 @@ template <class Real> void GradientStream<Real>::round_block(const Chunk& chunk,
   const int64_t stride = chunk.logits.kept ? chunk.logits.stride : line_stride<Real>(chunk.padded_count);
   const Buffer<Real> buffer(chunk.logits.kept ? 0 : kBlockColumns * stride);
   Real* block = chunk.logits.kept ? chunk.logits.kept + at * stride : buffer.get();
+  const int64_t row_steps = group.most_columns / 2;
   const bool coded = chunk.logits.coded && chunk.logits.coded->holds(at / kBlockColumns);
   if (!coded && !chunk.logits.kept) {
     const WeightTile<Real> tile(head_);
@@ -108,7 +108,7 @@ template <class Real> void GradientStream<Real>::round_block(const Chunk& chunk,
         CodedTile tile = chunk.logits.coded->tile(at / kBlockColumns, count, block, stride);
         tile.block += row;
         tile.rows = rows;
-        tile.codes += row * count;
+        tile.codes += row * kCodeBytes;
         tile.largest += row;
         pairs.decode(tile);
       }
@@ -126,8 +126,8 @@ template <class Real> void GradientStream<Real>::round_block(const Chunk& chunk,
                                  most,
                                  group.by_column.get() + done * group.column_stride + row,
                                  group.column_stride,
-                                 group.by_row.get() + row / kernels_.lanes * group.panel_stride + done / 2 * kernels_.lanes,
-                                 group.panel_stride};
+                                 group.by_row.get() + row * row_steps + done / 2 * pairs.vector_lanes,
+                                 row_steps};
       const int64_t found = pairs.round_gradient(rounded);
       for (int64_t i = 0; i < found; ++i) exact.push_back({done + large[i].column, row + large[i].row, large[i].value});
     }
@@ -171,19 +171,20 @@ void GradientStream<Real>::multiply_hidden(const Chunk& chunk, const RoundedGrou
   Real* out = chunk.hidden.get() + first_column;
   if constexpr (sizeof(Real) == 4) {
     const PairKernels& pairs = *pair_kernels(head_);
-    const Buffer<uint32_t> weight(group.panel_stride);
+    const int64_t step = pairs.vector_lanes, row_steps = group.most_columns / 2;
+    const Buffer<uint32_t> weight(row_steps * lanes);
     pairs.pack_columns(weight_source(head_, group.first), group.columns, first_column, columns, weight.get());
     Product<Pairs> product{};
     product.row_stride = 2;
-    product.depth_stride = 2 * lanes;
+    product.depth_stride = 2 * step;
     product.depth = (group.columns + 1) / 2;
     product.out_stride = width;
     product.add = group.first > 0;
     product.panel = weight.get();
     product.columns = columns;
-    for (int64_t row = first_row; row < end_row; row += lanes) {
-      product.left = reinterpret_cast<const uint16_t*>(group.by_row.get() + row / lanes * group.panel_stride);
-      product.rows = std::min(lanes, end_row - row);
+    for (int64_t row = first_row; row < end_row; row += step) {
+      product.left = reinterpret_cast<const uint16_t*>(group.by_row.get() + row * row_steps);
+      product.rows = std::min(step, end_row - row);
       product.out = out + row * width;
       pairs.product(product);
     }

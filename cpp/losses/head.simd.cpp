@@ -106,33 +106,51 @@ int64_t round_gradient(const RoundedBlock& block) {
         high = bf16_of_f32(take_large(block, F32::load_first(from + block.stride + n, block.rows - n, 0), v + 1, n, &found));
         store_low16(high, block.by_column + (v + 1) * block.column_stride + n);
       }
-      const int64_t panel = n / kLanes<float>, lane = n % kLanes<float>;
-      (low | (high << 16)).store(block.by_row + panel * block.panel_stride + v / 2 * kLanes<float> + lane);
+      (low | (high << 16)).store(block.by_row + n * block.row_steps + v / 2 * F32::lanes);
     }
   }
   return found;
 }
 
+constexpr int64_t kCodeVector = F32::lanes * (4 + kCodeColumns);  // bytes of the codes of kCodeColumns columns
+
 void encode(const CodedTile& tile) {
+  const F32 base = F32::all(kCodeBase), last = as_f32(U32::all(kCodeOrigin + (kLastCode << kCodeShift)));
   for (int64_t n = 0; n < tile.rows; n += F32::lanes) {
     F32 largest = F32::load(tile.block + n);
     for (int64_t v = 1; v < tile.columns; ++v) largest = max_or_second(largest, F32::load(tile.block + v * tile.stride + n));
     largest.store(tile.largest + n);
-    for (int64_t v = 0; v < tile.columns; ++v) {
-      const F32 below = (largest - F32::load(tile.block + v * tile.stride + n)) * F32::all(kCodeSteps);
-      // Where the largest is infinite, it keeps its value.
-      const F32 code = max_or_second(min_or_second(F32::all(kLastCode), below), F32::all(0));
-      store_low16(as_u32(to_i32(code)), tile.codes + n * tile.columns + v * F32::lanes);
+    uint8_t* to = tile.codes + n * kCodeBytes;
+    for (int64_t first = 0; first < tile.columns; first += kCodeColumns, to += kCodeVector) {
+      const int64_t columns = tile.columns - first < kCodeColumns ? tile.columns - first : kCodeColumns;
+      U32 upper = U32::all(0);
+      for (int64_t i = 0; i < columns; ++i) {
+        const F32 below = (largest - F32::load(tile.block + (first + i) * tile.stride + n)) + base;
+        // Where the largest is infinite, it keeps its value.
+        const U32 word = as_u32(max_or_second(min_or_second(last, below), base));
+        const U32 code = (word - U32::all(kCodeOrigin - (1u << (kCodeShift - 1)))) >> kCodeShift;
+        store_low8(code, to + 4 * F32::lanes + i * F32::lanes);
+        upper = upper | (code >> 8 << static_cast<int>(4 * i));
+      }
+      upper.store(reinterpret_cast<uint32_t*>(to));
     }
   }
 }
 
 void decode(const CodedTile& tile) {
+  const F32 base = F32::all(kCodeBase);
   for (int64_t n = 0; n < tile.rows; n += F32::lanes) {
-    for (int64_t v = 0; v < tile.columns; ++v) {
-      const F32 code = simd::to_f32(as_i32(simd::load_as_u32(tile.codes + n * tile.columns + v * F32::lanes)));
-      const F32 z = multiply_add(code, F32::all(-1 / kCodeSteps), F32::load(tile.largest + n));
-      select(code == F32::all(kLastCode), F32::all(-simd::kInfinity), z).store(tile.block + v * tile.stride + n);
+    const F32 largest = F32::load(tile.largest + n);
+    const uint8_t* from = tile.codes + n * kCodeBytes;
+    for (int64_t first = 0; first < tile.columns; first += kCodeColumns, from += kCodeVector) {
+      const int64_t columns = tile.columns - first < kCodeColumns ? tile.columns - first : kCodeColumns;
+      const U32 upper = U32::load(reinterpret_cast<const uint32_t*>(from));
+      for (int64_t i = 0; i < columns; ++i) {
+        const U32 high = (upper >> static_cast<int>(4 * i) & U32::all(15)) << 8;
+        const U32 code = high | simd::load_as_u32(from + 4 * F32::lanes + i * F32::lanes);
+        const F32 below = as_f32((code << kCodeShift) + U32::all(kCodeOrigin)) - base;
+        select(code == U32::all(kLastCode), F32::all(-simd::kInfinity), largest - below).store(tile.block + (first + i) * tile.stride + n);
+      }
     }
   }
 }
@@ -201,7 +219,8 @@ template <class Real>
 constexpr TwoHeadKernels<Real> kTwoHeadKernels{add_divergence<Real>, divergence_gradient<Real>, combine<Real>, divide<Real>,
                                                statistics<Real>};
 
-constexpr PairKernels kPairKernels{pack_pair_rows, pack_pair_columns, logits<Pairs>, round_gradient, encode, decode, product<Pairs>};
+constexpr PairKernels kPairKernels{F32::lanes, pack_pair_rows, pack_pair_columns, logits<Pairs>, round_gradient,
+                                   encode,     decode,         product<Pairs>};
 
 }  // namespace
 

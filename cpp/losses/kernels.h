@@ -126,23 +126,29 @@ struct RoundedBlock {
   int64_t most_large;
   uint16_t* by_column;  // [columns][column_stride]: pairs of rows
   int64_t column_stride;
-  uint32_t* by_row;  // panels of rows, panel_stride apart: pairs of columns
-  int64_t panel_stride;
+  uint32_t* by_row;  // [rows / lanes of a vector][row_steps][lanes]: pairs of columns
+  int64_t row_steps;
 };
 
-// A tile of logits in 16 bits: steps of 2^-11 below the row's largest of the tile, the last code for all that is 32 or more below.
-constexpr float kCodeSteps = 2048;
-constexpr float kLastCode = 65535;
+// A tile of logits in 12 bits: what a logit is below the row's largest of the tile, as a float between 2 and 32 after adding 2, with 10 bits of
+// its fraction. Steps are 2^-9 down to 2 below the largest, 2^-8 to 6, 2^-7 to 14 and 2^-6 to 30; the last code is for all that is below that.
+constexpr float kCodeBase = 2;
+constexpr uint32_t kCodeOrigin = 0x40000000, kLastCode = 4095;  // kCodeBase as a word
+constexpr int kCodeShift = 13;  // bits of the fraction that are dropped
+constexpr int64_t kCodeColumns = 8;  // columns whose upper 4 bits share a word
+constexpr int64_t kCodeBytes = kBlockColumns * 12 / 8;  // of a row of a tile
 struct CodedTile {
   float* block;  // [columns][stride]
   int64_t stride;
   int64_t columns, rows;
-  uint16_t* codes;  // [rows / lanes of a vector][columns][lanes], no memory between
+  uint8_t*
+      codes;  // [rows / lanes of a vector][kBlockColumns / kCodeColumns] of [lanes] words of upper bits and [kCodeColumns][lanes] lower bytes
   float* largest;  // [rows], whole vectors
 };
 
 // As in HeadKernels, for pairs.
 struct PairKernels {
+  int64_t vector_lanes;  // rows of a vector
   void (*pack_rows)(const Source& source, int64_t rows, int64_t width, uint32_t* panels);
   void (*pack_columns)(const Source& source, int64_t rows, int64_t first, int64_t count, uint32_t* panel);
   void (*logits)(const LogitsBlock<Pairs>& block);

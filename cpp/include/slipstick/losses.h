@@ -14,7 +14,8 @@
 // bf16: on processors that multiply pairs of bf16 (level v4_bf16) the logits are taken so, twice as fast; operands below 2^-126 count as 0
 // there. The last products of the backward are taken so, too, for gradients of the log-probability of one target a row without softcap: those
 // by single logits are rounded to bf16 before, except the target's and all that are more than a quarter of what the others of their row sum up
-// to, which are added in float. Their logits may have been kept in 16 bits (steps of 2^-11 of a natural log). Other gradients are as on v4.
+// to, which are added in float. Their logits may have been kept in 12 bits: off by 2^-10 of a natural log down to 2 below the largest of 64, by
+// 2^-9 to 6, 2^-8 to 14, 2^-7 to 30. Other gradients are as on v4.
 //
 // Results are the same bits for any number of threads; they differ in the last bits between instruction sets, those of pairs of bf16 between
 // processors, too.
