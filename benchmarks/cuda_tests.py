@@ -76,6 +76,7 @@ def main(arguments: list[str]) -> int:
         begun.touch()
         path = os.pathsep.join(filter(None, (benchmarks, os.environ.get("PYTHONPATH"))))
         environment = {**os.environ, FOLDER: folder, "PYTHONPATH": path}
+        environment.pop("PYTEST_ADDOPTS", None)  # tests in turn, whatever a user asks for elsewhere
         for process in range(MOST_PROCESSES):
             before = begun.stat().st_size
             result = subprocess.run([sys.executable, "-m", "pytest", "-p", "cuda_tests", "--tb=no", *arguments], env=environment).returncode

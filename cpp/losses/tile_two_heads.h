@@ -3,7 +3,24 @@
 //
 // Behind a tile's last column both logits are -inf: the same infinity, which counts for nothing in any of the sums.
 #pragma once
+#include <type_traits>
+
 #include "losses/tile_rows.h"
+
+namespace slipstick::losses {
+
+// f(a constant of the kind).
+template <class Function> void with_kind(DivergenceKind kind, const Function& function) {
+  using Kind = DivergenceKind;
+  switch (kind) {
+    case Kind::kl: return function(std::integral_constant<Kind, Kind::kl>());
+    case Kind::jensen_shannon: return function(std::integral_constant<Kind, Kind::jensen_shannon>());
+    case Kind::bernoulli: return function(std::integral_constant<Kind, Kind::bernoulli>());
+    case Kind::bernoulli_norm: return function(std::integral_constant<Kind, Kind::bernoulli_norm>());
+  }
+}
+
+}  // namespace slipstick::losses
 
 namespace slipstick::losses::tile {
 

@@ -104,17 +104,6 @@ template <class Real> tile::TwoTiles<Real> typed(const TwoTiles& tiles) {
   return {tile::typed<Real>(tiles.first), tile::typed<Real>(tiles.second)};
 }
 
-// f(a constant of the kind).
-template <class Function> void with_kind(DivergenceKind kind, const Function& function) {
-  using Kind = DivergenceKind;
-  switch (kind) {
-    case Kind::kl: return function(std::integral_constant<Kind, Kind::kl>());
-    case Kind::jensen_shannon: return function(std::integral_constant<Kind, Kind::jensen_shannon>());
-    case Kind::bernoulli: return function(std::integral_constant<Kind, Kind::bernoulli>());
-    case Kind::bernoulli_norm: return function(std::integral_constant<Kind, Kind::bernoulli_norm>());
-  }
-}
-
 template <class Function> void in_real(Format format, const Function& function) {
   if (format == Format::f64) return function(double{});
   function(float{});

@@ -155,15 +155,6 @@ template <class Function> void for_each_lane(const cuda::TwoTiles& given, const 
   }
 }
 
-template <class Function> void with_kind(DivergenceKind kind, const Function& function) {
-  using Kind = DivergenceKind;
-  switch (kind) {
-    case Kind::kl: return function(std::integral_constant<Kind, Kind::kl>());
-    case Kind::jensen_shannon: return function(std::integral_constant<Kind, Kind::jensen_shannon>());
-    case Kind::bernoulli: return function(std::integral_constant<Kind, Kind::bernoulli>());
-    case Kind::bernoulli_norm: return function(std::integral_constant<Kind, Kind::bernoulli_norm>());
-  }
-}
 template <class Function> void in_real(const cuda::TwoTiles& given, const Function& function) {
   if (given.first.format == Format::f64) return function(double{});
   function(float{});

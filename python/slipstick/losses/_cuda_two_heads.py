@@ -9,14 +9,8 @@ import torch
 from . import _tiles, _two_head_tiles
 from ._cuda import CudaKernels, tiled_head
 from ._operators import add_kernel
-from ._torch import empty_gradients
+from ._torch import TENSORS_OF_TWO_HEADS, empty_gradients, numbers_a_row
 from ._two_head_tiles import Gradients, Heads
-
-_TENSORS = 6  # of both heads
-
-
-def _numbers(*rows: torch.Tensor | None) -> tuple[torch.Tensor | None, ...]:
-    return tuple(None if x is None else x.to(torch.float64).contiguous() for x in rows)
 
 
 def _heads_of(function: str, arguments: tuple[Any, ...]) -> Heads:
@@ -30,7 +24,7 @@ def _heads_of(function: str, arguments: tuple[Any, ...]) -> Heads:
 
 def _empty(arguments: tuple[Any, ...], need: list[bool]) -> tuple[tuple[torch.Tensor, ...], tuple[Gradients, Gradients]]:
     """Gradients, (0,) where not needed, and those of each head, None where not."""
-    out = (*empty_gradients(*arguments[:3], *need[:3]), *empty_gradients(*arguments[3:_TENSORS], *need[3:]))
+    out = (*empty_gradients(*arguments[:3], *need[:3]), *empty_gradients(*arguments[3:TENSORS_OF_TWO_HEADS], *need[3:]))
     hidden, weight, bias, *of_second = (x if x.numel() else None for x in out)
     second_hidden, second_weight, second_bias = of_second
     return out, ((hidden, weight, bias), (second_hidden, second_weight, second_bias))
@@ -48,14 +42,14 @@ def _divergence_backward(*arguments: Any) -> tuple[torch.Tensor, ...]:
     heads = _heads_of("two_head_divergence_backward", arguments)
     out, of_heads = _empty(arguments, need)
     with _tiles.without_autocast(arguments[0]):
-        _two_head_tiles.divergence_gradients(heads, kind, mixture, values, _numbers(*upstream), of_heads, CudaKernels())
+        _two_head_tiles.divergence_gradients(heads, kind, mixture, values, numbers_a_row(*upstream), of_heads, CudaKernels())
     return out
 
 
 def _combined(*arguments: Any) -> tuple[torch.Tensor, ...]:
     *arguments, least, coefficient = arguments  # type: ignore[assignment]
     heads = _heads_of("combined_statistics", arguments)
-    (least,) = _numbers(least)
+    (least,) = numbers_a_row(least)
     with _tiles.without_autocast(arguments[0]):
         return _two_head_tiles.combined_statistics(heads, coefficient, least, CudaKernels())
 
@@ -64,8 +58,8 @@ def _combined_backward(by_target: Any, by_lse: Any, lse: torch.Tensor, *argument
     *arguments, least, coefficient, need = arguments  # type: ignore[assignment]
     heads = _heads_of("combined_statistics_backward", arguments)
     out, of_heads = _empty(arguments, need)
-    by_target = None if arguments[_TENSORS] is None else by_target
-    least, by_lse, by_target = _numbers(least, by_lse, by_target)
+    by_target = None if arguments[TENSORS_OF_TWO_HEADS] is None else by_target
+    least, by_lse, by_target = numbers_a_row(least, by_lse, by_target)
     with _tiles.without_autocast(arguments[0]):
         _two_head_tiles.combined_gradients(heads, coefficient, least, lse, by_lse, by_target, of_heads, CudaKernels())
     return out

@@ -33,6 +33,14 @@ def sum_type(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
+TENSORS_OF_TWO_HEADS = 6
+
+
+def numbers_a_row(*rows: torch.Tensor | None) -> tuple[torch.Tensor | None, ...]:
+    """As kernels read them."""
+    return tuple(None if x is None else x.to(torch.float64).contiguous() for x in rows)
+
+
 def address(tensor: torch.Tensor | None) -> int:
     return 0 if tensor is None else tensor.data_ptr()
 

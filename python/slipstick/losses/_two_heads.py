@@ -17,11 +17,10 @@ from . import _head
 from ._labels import check_labels
 from ._operators import call, register
 from ._rows import check_reduction, reduce_losses
-from ._torch import HAS_CUDA, CoreHead, address, check_tensors, empty_gradients, sum_type
+from ._torch import HAS_CUDA, TENSORS_OF_TWO_HEADS, CoreHead, address, check_tensors, empty_gradients, numbers_a_row, sum_type
 from ._two_head_losses import Head, check_map, check_two_heads, same_precision
 from ._two_head_statistics import COMBINED, DIVERGENCES, NAMES, kept_classes
 
-_TENSORS = 6  # of both heads
 _HEADS = (
     "Tensor hidden, Tensor weight, Tensor? bias, Tensor second_hidden, Tensor second_weight, Tensor? second_bias, Tensor? targets, "
     "str map, float cap, float scale, int ignore_index, int workspace, int threads"
@@ -100,7 +99,7 @@ class TwoHeads:
         """The least logit of a likely class of the first head, see logit_difference_cross_entropy: a number a row, without gradient."""
         hidden, weight, bias, *_ = (x.detach() if isinstance(x, torch.Tensor) else x for x in self.arguments)
         kept = kept_classes(self.classes, kept_share)
-        maximum, kth = call("kth_largest_logit", hidden, weight, bias, *self.arguments[_TENSORS:], kept)
+        maximum, kth = call("kth_largest_logit", hidden, weight, bias, *self.arguments[TENSORS_OF_TWO_HEADS:], kept)
         return torch.minimum(maximum + math.log(threshold), kth)
 
     def reduce(self, losses: torch.Tensor) -> torch.Tensor:
@@ -166,19 +165,14 @@ def _empty_rows(hidden: torch.Tensor, count: int) -> tuple[torch.Tensor, ...]:
     return tuple(hidden.new_empty((hidden.shape[0],), dtype=torch.float64) for _ in range(count))
 
 
-def _numbers(*rows: torch.Tensor | None) -> tuple[torch.Tensor | None, ...]:
-    """A number a row, as the core reads them."""
-    return tuple(None if x is None else x.to(torch.float64).contiguous() for x in rows)
-
-
 def _check_fake(function: str, arguments: tuple[Any, ...]) -> None:
-    hidden, weight, bias, second_hidden, second_weight, second_bias, targets = arguments[: _TENSORS + 1]
+    hidden, weight, bias, second_hidden, second_weight, second_bias, targets = arguments[: TENSORS_OF_TWO_HEADS + 1]
     check_tensors(function, hidden, weight, targets, bias, on_cuda=True)
     check_tensors(function, second_hidden, second_weight, targets, second_bias, ("second_hidden", "second_weight"), on_cuda=True)
 
 
 def _needs(ctx: Any) -> list[bool]:
-    return list(ctx.needs_input_grad[:_TENSORS])
+    return list(ctx.needs_input_grad[:TENSORS_OF_TWO_HEADS])
 
 
 def _wanted(gradients: tuple[torch.Tensor, ...], need: list[bool], tensors: tuple[Any, ...]) -> tuple[torch.Tensor | None, ...]:
@@ -214,7 +208,7 @@ def _divergence_backward(*arguments: Any) -> tuple[torch.Tensor, ...]:
     upstream, values, (*arguments, kind, mixture, need) = arguments[:_VALUES], arguments[_VALUES : 2 * _VALUES], arguments[2 * _VALUES :]  # type: ignore[assignment]
     heads = _TwoCoreHeads("two_head_divergence_backward", tuple(arguments))
     out, (first, second) = heads.gradients(need)
-    upstream, values = _numbers(*upstream), _numbers(*values)
+    upstream, values = numbers_a_row(*upstream), numbers_a_row(*values)
     by_forward, by_reverse, by_lse, by_second_lse = map(address, upstream)
     forward, reverse, lse, second_lse = map(address, values)
     by = (by_forward, by_reverse, by_lse, by_second_lse)
@@ -226,19 +220,19 @@ def _divergence_backward(*arguments: Any) -> tuple[torch.Tensor, ...]:
 
 
 def _divergence_backward_fake(*arguments: Any) -> tuple[torch.Tensor, ...]:
-    return _empty_gradients(list(arguments[2 * _VALUES : 2 * _VALUES + _TENSORS]), arguments[-1])
+    return _empty_gradients(list(arguments[2 * _VALUES : 2 * _VALUES + TENSORS_OF_TWO_HEADS]), arguments[-1])
 
 
 def _keep_divergence(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor, ...]) -> None:
-    ctx.options, ctx.kind = inputs[_TENSORS + 1 : _HEAD_ARGUMENTS], inputs[_HEAD_ARGUMENTS:]
+    ctx.options, ctx.kind = inputs[TENSORS_OF_TWO_HEADS + 1 : _HEAD_ARGUMENTS], inputs[_HEAD_ARGUMENTS:]
     if ctx.kind[0] != "kl":
         ctx.mark_non_differentiable(*output[1:])
     ctx.set_materialize_grads(False)
-    ctx.save_for_backward(*inputs[: _TENSORS + 1], *output)
+    ctx.save_for_backward(*inputs[: TENSORS_OF_TWO_HEADS + 1], *output)
 
 
 def _derivative_of_divergence(ctx: Any, *upstream: torch.Tensor | None) -> tuple[Any, ...]:
-    heads, values, need = ctx.saved_tensors[: _TENSORS + 1], ctx.saved_tensors[_TENSORS + 1 :], _needs(ctx)
+    heads, values, need = ctx.saved_tensors[: TENSORS_OF_TWO_HEADS + 1], ctx.saved_tensors[TENSORS_OF_TWO_HEADS + 1 :], _needs(ctx)
     gradients = call("two_head_divergence_backward", *upstream, *values, *heads, *ctx.options, *ctx.kind, need)
     return *_wanted(gradients, need, heads), *(None,) * (1 + len(ctx.options) + len(ctx.kind))
 
@@ -260,8 +254,8 @@ def _combined(*arguments: Any) -> tuple[torch.Tensor, ...]:
     *arguments, least, coefficient = arguments  # type: ignore[assignment]
     heads = _TwoCoreHeads("combined_statistics", tuple(arguments))
     target, lse = _empty_rows(heads.tensors[0], 2)
-    (least,) = _numbers(least)
-    has_targets = arguments[_TENSORS] is not None
+    (least,) = numbers_a_row(least)
+    has_targets = arguments[TENSORS_OF_TWO_HEADS] is not None
     if not has_targets:
         target.zero_()
     one, other = heads.core
@@ -278,7 +272,7 @@ def _combined_backward(by_target: Any, by_lse: Any, lse: torch.Tensor, *argument
     *arguments, least, coefficient, need = arguments  # type: ignore[assignment]
     heads = _TwoCoreHeads("combined_statistics_backward", tuple(arguments))
     out, (first, second) = heads.gradients(need)
-    numbers = _numbers(least, lse, by_lse, None if arguments[_TENSORS] is None else by_target)
+    numbers = numbers_a_row(least, lse, by_lse, None if arguments[TENSORS_OF_TWO_HEADS] is None else by_target)
     to_least, to_lse, to_by_lse, to_by_target = map(address, numbers)
     one, other = heads.core
     _core.combined_backward(
@@ -288,14 +282,14 @@ def _combined_backward(by_target: Any, by_lse: Any, lse: torch.Tensor, *argument
 
 
 def _combined_backward_fake(by_target: Any, by_lse: Any, lse: torch.Tensor, *arguments: Any) -> tuple[torch.Tensor, ...]:
-    return _empty_gradients(list(arguments[:_TENSORS]), arguments[-1])
+    return _empty_gradients(list(arguments[:TENSORS_OF_TWO_HEADS]), arguments[-1])
 
 
 def _keep_combined(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor, ...]) -> None:
     *heads, least, coefficient = inputs
-    ctx.options, ctx.coefficient = heads[_TENSORS + 1 :], coefficient
+    ctx.options, ctx.coefficient = heads[TENSORS_OF_TWO_HEADS + 1 :], coefficient
     ctx.set_materialize_grads(False)
-    ctx.save_for_backward(*heads[: _TENSORS + 1], least, output[1])
+    ctx.save_for_backward(*heads[: TENSORS_OF_TWO_HEADS + 1], least, output[1])
 
 
 def _derivative_of_combined(ctx: Any, by_target: torch.Tensor | None, by_lse: torch.Tensor | None) -> tuple[Any, ...]:
