@@ -317,6 +317,26 @@ def test_what_has_no_gradient_is_named():
             TypeError,
             "slipstick.losses: numpy.einsum of 'ij,jk' has no derivative here",
         ),
+        (
+            lambda: run(lambda x: np.einsum("i...,i...->i...", x, x[:, None]).sum(), hidden),
+            TypeError,
+            "slipstick.losses: numpy.einsum of 'i...,i...->i...' has no derivative here",
+        ),
+        (
+            lambda: run(lambda x: np.einsum(x, [0, 1], [0]).sum(), hidden),
+            TypeError,
+            "slipstick.losses: numpy.einsum has no derivative here but by",
+        ),
+        (
+            lambda: run(lambda x: np.clip(x, np.zeros(4), 1).sum(), hidden),
+            TypeError,
+            "slipstick.losses: numpy.clip has no derivative here where",
+        ),
+        (
+            lambda: run(lambda x: np.clip(x, x.min(), 1).sum(), hidden),
+            TypeError,
+            "slipstick.losses: numpy.clip has no derivative here where",
+        ),
         (lambda: run(lambda x: x.sum().item(), hidden), TypeError, r"slipstick.losses: item\(\) gives a plain number"),
         (lambda: run(lambda x: float(x.sum()), hidden), TypeError, r"slipstick.losses: item\(\) gives a plain number"),
         (lambda: run(_adds_in_place, hidden), TypeError, "slipstick.losses: numpy.add would change an array in place"),
@@ -382,6 +402,8 @@ def test_equal_extremes_share_a_gradient_and_tuples_keep_their_kind():
     result, gradients = losses.value_and_grad(lambda x: Result(x.max(1).sum(), x.max(1, keepdims=True)), x)
     assert isinstance(result, Result) and result.loss == 5 and np.array_equal(result.largest, [[3.0], [2.0]])
     assert np.allclose(gradients["x"], [[0, 0.5, 0.5], [1 / 3, 1 / 3, 1 / 3]])
+    value, gradients = losses.value_and_grad(lambda x: x.max(), np.array([1.0, np.nan, 2.0]))
+    assert np.isnan(value) and np.array_equal(gradients["x"], [0, 1, 0])
 
 
 def test_gradients_are_the_callers_own():

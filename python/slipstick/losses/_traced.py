@@ -228,10 +228,10 @@ def _where(keep: Any, x: Any, y: Any) -> Any:
 
 
 def _extremum(x: Traced, extremes: Any, axis: Any, keepdims: bool) -> Traced:
-    """The largest or smallest, a dimension of size 1 still where it was sought; equal ones share the gradient."""
+    """The largest or smallest, a dimension of size 1 still where it was sought; equal ones, and NaN where there are some, share the gradient."""
 
     def pull(g: Any) -> tuple[Any]:
-        found = x.value == extremes
+        found = (x.value == extremes) | (np.isnan(x.value) & np.isnan(extremes))
         g = g if keepdims else np.reshape(g, extremes.shape)
         return (np.where(found, g / np.maximum(found.sum(axis, keepdims=True), 1), 0),)
 
@@ -241,27 +241,36 @@ def _extremum(x: Traced, extremes: Any, axis: Any, keepdims: bool) -> Traced:
 def _clip(x: Traced, a_min: Any = None, a_max: Any = None, *, min: Any = None, max: Any = None) -> Any:
     """Bounds are numbers."""
     low, high = (min if a_min is None else a_min), (max if a_max is None else a_max)
+    if any(isinstance(bound, Traced) or np.ndim(bound) for bound in (low, high)):
+        raise TypeError("slipstick.losses: numpy.clip has no derivative here where a bound is an array; expected numbers")
     inside = ~(x.value < (-np.inf if low is None else low)) & ~(x.value > (np.inf if high is None else high))
     return Traced(np.clip(x.value, low, high), (x,), lambda g: (np.where(inside, g, 0),))
 
 
-def _einsum(subscripts: str, *operands: Any) -> Any:
-    """With the result's subscripts written out, and each of an operand's once in it; with '...', none of an operand alone."""
+def _einsum(subscripts: Any, *operands: Any, **options: Any) -> Any:
+    """With the result's subscripts written out, and each of an operand's once in it; with '...' first in an operand, none of an operand alone."""
+    if not isinstance(subscripts, str) or options:
+        raise TypeError("slipstick.losses: numpy.einsum has no derivative here but by subscripts in a string, without options")
     left, arrow, into = subscripts.replace(" ", "").partition("->")
     names = left.split(",")
     others = [[into, *names[:i], *names[i + 1 :]] for i in range(len(names))]
     alone = [[letter for letter in each.strip(".") if not any(letter in other for other in others[i])] for i, each in enumerate(names)]
-    if not arrow or ("." in left and any(alone)) or any(len(set(each.strip("."))) < len(each.strip(".")) for each in names):
+    dots = [each for each in (into, *names) if "." in each]
+    if (
+        not arrow
+        or (dots and (any(alone) or not all(each.startswith("...") for each in dots)))
+        or any(len(set(each.strip("."))) < len(each.strip(".")) for each in names)
+    ):
         raise TypeError(
             f"slipstick.losses: numpy.einsum of {subscripts!r} has no derivative here; expected '->', no subscript twice in an operand, "
-            "and with '...' none in one operand alone"
+            "and '...' first, with none in one operand alone"
         )
     values = [untraced(operand) for operand in operands]
     traced = [i for i, operand in enumerate(operands) if isinstance(operand, Traced)]
 
     def of_operand(g: Any, i: int) -> Any:
         kept = "".join(letter for letter in names[i] if letter not in alone[i])
-        kept = kept if "." in kept or "." not in left else "..." + kept
+        kept = kept if "." in kept or not dots else "..." + kept
         part = np.einsum(f"{','.join(others[i])}->{kept}", g, *values[:i], *values[i + 1 :])
         if alone[i]:
             part = np.broadcast_to(np.expand_dims(part, [names[i].index(letter) for letter in alone[i]]), values[i].shape)
